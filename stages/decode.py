@@ -1,0 +1,216 @@
+"""decode: media files -> data/decoded/*.h5, mono 16-bit PCM at the recording's own rate.
+
+libsndfile decodes in this process what it can (mp3, wav, flac, ogg, opus, aiff, au...), at three to six times the
+speed of ffmpeg; ffmpeg takes everything else (m4a, webm, amr, wma, video) and is the second try. Both go block by
+block, so an hour of sound needs no more memory than a minute.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import soundfile
+
+from stages.pipeline.duplicates import across_splits
+from stages.pipeline.errors import RejectedClip, StorageError
+from stages.pipeline.ffmpeg_pipe import command, ffmpeg_version, find_ffmpeg, pcm_blocks
+from stages.pipeline.files import sha256_of_file, sha256_of_json
+from stages.pipeline.manifest_table import Row, dataset_root, read_manifest
+from stages.pipeline.params import DecodeParams, Params
+from stages.pipeline.paths import unescape_path
+from stages.pipeline.runner import Job, Step, account, run_step, stage_main
+from stages.pipeline.shards import Item, ShardWriter, Signal
+
+ITEM = Item(shape=(), dtype="int16")
+_BLOCK_SECONDS = 30
+_FULL_SCALE = 32768
+_SILENT_PEAK = 10  # of 32768, -70 dBFS: below the noise of any microphone
+
+
+def decode_file(path: str | Path, params: DecodeParams) -> tuple[np.ndarray, int]:
+    """A recording as mono PCM.
+
+    Parameters
+    ----------
+    path : file in any container and codec that libsndfile or ffmpeg reads.
+
+    Returns
+    -------
+    samples : np.ndarray [shape=(n,), dtype=int16], the mean of all channels
+    rate_hz : the recording's own sample rate
+
+    Raises
+    ------
+    RejectedClip
+        not_audio, no_audio_stream, undecodable, timeout, too_short, silent or not_finite.
+    StorageError
+        The file cannot be opened.
+    """
+    with _open(Path(path)) as handle:
+        signal = decode_stream(handle, os.fspath(path), params)
+        return np.concatenate(list(signal.blocks)), int(signal.rate_hz)
+
+
+def decode_stream(handle: IO[bytes], path: str, params: DecodeParams) -> Signal:
+    """The same block by block; `handle` is the open file and must stay open while blocks are taken."""
+    pairs = _soundfile_blocks(handle, params)
+    first = next(pairs, None)
+    if first is None:
+        pairs = _ffmpeg_blocks(path, params)
+        first = next(pairs, None)
+    if first is None:
+        raise RejectedClip("undecodable", "neither libsndfile nor ffmpeg found a sample")
+    rate_hz, block = first
+    return Signal(rate_hz, _checked(block, (samples for _, samples in pairs), rate_hz, params))
+
+
+def _soundfile_blocks(handle: IO[bytes], params: DecodeParams) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of (rate_hz, samples); none at all where libsndfile cannot read the file."""
+    deadline = time.monotonic() + params.timeout_seconds
+    handle.seek(0)
+    try:
+        sound = soundfile.SoundFile(handle.fileno(), closefd=False)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError):
+        return
+    with sound:
+        rate_hz = sound.samplerate
+        left = int(params.max_seconds * rate_hz)
+        while left > 0:
+            if time.monotonic() > deadline:
+                raise RejectedClip("timeout", "decoding took longer than decode.timeout_seconds")
+            try:
+                block = sound.read(min(left, _BLOCK_SECONDS * rate_hz), dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                raise RejectedClip("undecodable", str(error)) from None
+            if not len(block):
+                return
+            left -= len(block)
+            yield rate_hz, to_int16(mix_to_mono(block))
+
+
+def _ffmpeg_blocks(path: str, params: DecodeParams) -> Iterator[tuple[int, np.ndarray]]:
+    args = command(find_ffmpeg(params.ffmpeg), path, params.max_seconds)
+    return pcm_blocks(args, params.timeout_seconds)
+
+
+def mix_to_mono(block: np.ndarray) -> np.ndarray:
+    """Mean of the channels: (n, channels) -> (n,), float32."""
+    if block.shape[1] == 1:
+        return block[:, 0]
+    if block.shape[1] == 2:  # three times faster than the general case
+        mono: np.ndarray = (block[:, 0] + block[:, 1]) * np.float32(0.5)
+        return mono
+    return np.asarray(block.mean(axis=1, dtype=np.float32))
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Full scale 1.0 -> 32768, rounded and clipped: (n,) float32 -> (n,) int16.
+
+    Raises
+    ------
+    RejectedClip
+        not_finite: one NaN would make NaN of the whole clip further on.
+    """
+    scaled = samples * np.float32(_FULL_SCALE)
+    low, high = (scaled.min(), scaled.max()) if len(scaled) else (0, 0)
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise RejectedClip("not_finite", "the recording holds NaN or infinite samples")
+    if low < -_FULL_SCALE or high > _FULL_SCALE - 1:
+        np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1, out=scaled)
+    return np.rint(scaled, out=scaled).astype(np.int16)
+
+
+def _checked(first: np.ndarray, rest: Iterator[np.ndarray], rate_hz: int, params: DecodeParams) -> Iterator[np.ndarray]:
+    samples, peak = 0, 0
+    for block in itertools.chain([first], rest):
+        samples += len(block)
+        if peak < _SILENT_PEAK:
+            peak = max(peak, int(block.max(initial=0)), -int(block.min(initial=0)))
+        yield block
+    if samples < params.min_seconds * rate_hz:
+        raise RejectedClip("too_short", f"{samples / rate_hz:.2f} s; decode.min_seconds is {params.min_seconds:g}")
+    if peak < _SILENT_PEAK:
+        raise RejectedClip("silent", "no sample is louder than -70 dBFS")
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise StorageError(
+            f"a recording cannot be opened: {error}; run `dvc repro -f manifest` if it is gone"
+        ) from None
+
+
+@dataclass(frozen=True)
+class DecodeShard:
+    """The work for one shard: its rows of the manifest, less those in `drop`, which maps an id to a reason."""
+
+    root: str
+    rows: tuple[Row, ...]
+    params: DecodeParams
+    drop: dict[str, tuple[str, str]]
+
+    def __call__(self, writer: ShardWriter) -> None:
+        for row in self.rows:
+            path = Path(self.root) / unescape_path(row.path)
+            with _open(path) as handle:
+                if sha256_of_file(handle) != row.sha256:
+                    raise StorageError(
+                        f"{row.path} is not the file that the manifest lists (another SHA-256); "
+                        "run `dvc repro -f manifest`"
+                    )
+
+                def make(handle: IO[bytes] = handle, row: Row = row, path: Path = path) -> Signal:
+                    if row.id in self.drop:
+                        raise RejectedClip(*self.drop[row.id])
+                    return decode_stream(handle, os.fspath(path), self.params)
+
+                writer.add(row.id, row.path, make)
+
+
+def run(params: Params) -> None:
+    rows = read_manifest()
+    step = Step(
+        "decode",
+        Path("data/decoded"),
+        __file__,
+        ITEM,
+        (params.decode,),
+        {
+            "libsndfile": soundfile.__libsndfile_version__,
+            "ffmpeg": ffmpeg_version(find_ffmpeg(params.decode.ffmpeg)),
+        },
+    )
+    by_shard: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_shard[row.shard].append(row)
+    root = os.fspath(dataset_root(params.dataset))
+    drop: dict[str, tuple[str, str]] = {}
+    while True:
+        jobs = []
+        for name, members in sorted(by_shard.items()):
+            dropped = {row.id: drop[row.id] for row in members if row.id in drop}
+            source = sha256_of_json([[(row.id, row.path, row.sha256) for row in members], dropped])
+            jobs.append(Job(name, source, DecodeShard(root, tuple(members), params.decode, dropped)))
+        summaries = run_step(step, jobs, params)
+        found = across_splits(step.folder, rows)
+        if not found:
+            break
+        drop |= found  # the shards that hold them are made again without them; a rare case
+    rejected = [rejection for summary in summaries for rejection in summary.rejected]
+    kept, seconds = sum(s.kept for s in summaries), sum(s.seconds for s in summaries)
+    account("decode", len(rows), kept, seconds, rejected, params.decode.max_reject_fraction)
+
+
+if __name__ == "__main__":
+    sys.exit(stage_main("decode"))

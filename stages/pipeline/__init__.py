@@ -1,0 +1,1 @@
+"""What the data stages share: params, shards, the runner, the reuse store, quarantine, errors."""

@@ -1,0 +1,80 @@
+"""data/manifest.csv: the one list of all recordings that every later stage goes by."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from stages.pipeline.errors import StorageError
+from stages.pipeline.files import write_atomically
+
+MANIFEST = Path("data/manifest.csv")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording that the manifest kept.
+
+    id : 16 hexadecimal characters, a hash of the path: stable while other recordings come and go.
+    path : relative to the dataset's folder, escaped as in `stages.pipeline.paths`.
+    group : speaker or source; no group stands in two splits. The id, where none is known.
+    sha256 : of the file's bytes, hexadecimal.
+    shard : name of the shard that holds it in every data stage.
+    """
+
+    id: str
+    path: str
+    language: str
+    group: str
+    split: str
+    sha256: str
+    shard: str
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def clip_id(path: str) -> str:
+    """Stable name of a recording: 64 bits of the SHA-256 of its escaped relative path."""
+    return hashlib.sha256(path.encode()).hexdigest()[:16]
+
+
+def dataset_root(dataset: str) -> Path:
+    """The folder that the manifest's paths are relative to: the dataset itself, or the folder of its table."""
+    path = Path(dataset)
+    return path.parent if path.is_file() else path
+
+
+def write_manifest(rows: Iterable[Row], path: Path = MANIFEST) -> None:
+    with write_atomically(path) as handle:
+        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def read_manifest(path: Path = MANIFEST) -> list[Row]:
+    """All rows in the order of the file.
+
+    Raises
+    ------
+    StorageError
+        The file is missing or is no manifest of this version.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            reader = csv.reader(handle)
+            header = next(reader, [])
+            if tuple(header) != COLUMNS:
+                raise StorageError(
+                    f"{path}: expected the columns {','.join(COLUMNS)}, received {','.join(header)[:200]!r}; "
+                    "run `dvc repro manifest`"
+                )
+            return [Row(*cells) for cells in reader]
+    except FileNotFoundError:
+        raise StorageError(f"expected {path}, which the manifest stage writes; run `dvc repro manifest`") from None
+    except (OSError, UnicodeDecodeError, TypeError, csv.Error) as error:
+        raise StorageError(f"{path} cannot be read as a manifest: {error}; run `dvc repro manifest`") from None

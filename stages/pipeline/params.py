@@ -1,0 +1,235 @@
+"""params.yaml as frozen, typed values: one class for each section, one section for each stage.
+
+Units stand in the names. A key that no stage knows, a value of the wrong type or out of range is an error that
+names the key and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.pipeline.errors import ParamsError
+from stages.pipeline.yaml12 import load_yaml12
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ColumnParams(Section):
+    """Which column of a table holds what; only read where the table is not of a known layout."""
+
+    path: str = Field(description="path of the recording, relative to the table's folder")
+    language: str = Field(description="label")
+    group: str = Field(description="speaker or source; may be absent from the table")
+    split: str = Field(description="train, validation or test; may be absent from the table")
+
+
+class ManifestParams(Section):
+    layout: Literal["auto", "folders", "table", "topcoder", "common_voice", "voxlingua107", "fleurs"] = Field(
+        description="how the dataset tells the language of a recording; auto looks"
+    )
+    columns: ColumnParams
+    languages: tuple[str, ...] = Field(description="use these languages only; empty: all", strict=False)
+    drop_languages: tuple[str, ...] = Field(description="leave these languages out", strict=False)
+    group_pattern: str = Field(
+        description="regular expression searched in the path; its first group names the speaker or source; empty: "
+        "what the layout knows"
+    )
+    split_by: Literal["group", "random"] = Field(
+        description="group: no speaker or source stands in two splits; random: measures voices as well, for comparison"
+    )
+    test_fraction: float = Field(ge=0, lt=1, description="share of the groups that is kept for the test")
+    validation_fraction: float = Field(ge=0, lt=1, description="share of the groups that training is steered by")
+    seed: int = Field(ge=0, description="which groups go where")
+    clips_per_shard: int = Field(ge=1, le=4096, description="a shard holds at most this many recordings")
+    megabytes_per_shard: int = Field(ge=1, description="and at most this much of the original files, or one file")
+    max_reject_fraction: float = Field(ge=0, le=1, description="the stage fails when more is rejected")
+
+    @model_validator(mode="after")
+    def _make_sense(self) -> ManifestParams:
+        try:
+            re.compile(self.group_pattern)
+        except re.error as error:
+            raise ValueError(f"group_pattern is no regular expression: {error}") from None
+        if self.test_fraction + self.validation_fraction >= 1:
+            raise ValueError("test_fraction + validation_fraction must leave something to train on (< 1)")
+        return self
+
+
+class DecodeParams(Section):
+    min_seconds: float = Field(ge=0.05, description="shorter recordings are rejected")
+    max_seconds: float = Field(gt=0, description="longer recordings are cut here")
+    timeout_seconds: float = Field(gt=0, description="wall-clock limit for one recording")
+    ffmpeg: str = Field(description="path of the ffmpeg binary; empty: the one that imageio-ffmpeg carries")
+    max_reject_fraction: float = Field(ge=0, le=1, description="the stage fails when more is rejected")
+
+
+class ResampleParams(Section):
+    rate_hz: int = Field(ge=4000, le=48000, description="sample rate of everything that follows")
+    quality: Literal["QQ", "LQ", "MQ", "HQ", "VHQ"] = Field(description="soxr's quality")
+
+
+class LogmelParams(Section):
+    axis: Literal["mel", "log", "linear"] = Field(description="spacing of the bands")
+    n_mels: int = Field(ge=8, le=512, description="bands")
+    n_fft: int = Field(ge=64, le=8192, description="samples in a Hann window")
+    hop_length: int = Field(ge=16, description="samples from one frame to the next")
+    fmin_hz: float = Field(ge=0, description="lower edge of the lowest band")
+    fmax_hz: float = Field(gt=0, description="upper edge of the highest band; at most half of rate_hz")
+    floor_db: float = Field(lt=0, description="weaker is set to this; 0 dB is a full-scale band")
+
+    @model_validator(mode="after")
+    def _frames_overlap(self) -> LogmelParams:
+        if self.hop_length > self.n_fft:
+            raise ValueError("hop_length must not be longer than n_fft, or samples would be skipped")
+        lowest = 1.0 if self.axis == "log" else 0.0
+        if not lowest <= self.fmin_hz < self.fmax_hz:
+            raise ValueError(f"expected {lowest:g} <= fmin_hz < fmax_hz on the {self.axis} axis")
+        return self
+
+
+class ResizeParams(Section):
+    height: int = Field(ge=8, le=1024, description="rows of the image: frequency")
+    width: int = Field(ge=8, le=2048, description="columns of the image: time")
+    window_seconds: float = Field(gt=0, description="sound in one image; shorter clips are padded")
+    stride_seconds: float = Field(gt=0, description="from one window of a long recording to the next")
+    range_db: float = Field(gt=0, description="this far below the window's peak is black")
+
+
+class AugmentParams(Section):
+    """What each batch is put through in training; 0 switches a part off. Shares are of the image's height or range."""
+
+    crop_columns: int = Field(ge=0, description="train on this many columns from a random place; 0: all of them")
+    time_stretch: float = Field(ge=0, le=1, description="0.2: up to 1.2 times faster or slower")
+    frequency_warp: float = Field(
+        ge=0, le=0.5, description="shift and scale of the bands: longer, shorter vocal tracts"
+    )
+    equalise: float = Field(ge=0, le=1, description="height of a smooth curve over frequency, as a share of range_db")
+    noise_probability: float = Field(ge=0, le=1, description="share of the images that get stationary noise")
+    noise_loudest: float = Field(ge=0, le=1, description="its highest level, as a share of range_db; 1: as the speech")
+    mixup_alpha: float = Field(ge=0, le=10, description="blend pairs of images; Beta(alpha, alpha)")
+    frequency_masks: int = Field(ge=0, le=10, description="SpecAugment: stripes of black bands")
+    frequency_mask_bands: int = Field(ge=0, description="their greatest width")
+    time_masks: int = Field(ge=0, le=20, description="SpecAugment: stripes of black columns")
+    time_mask_columns: int = Field(ge=0, description="their greatest width")
+
+
+class TrainParams(Section):
+    architecture: Literal["bands", "cnn5"] = Field(description="cnn5: the 2017 article's network; bands: ours")
+    epochs: int = Field(ge=1, le=10000, description="rounds over the training split")
+    batch_size: int = Field(ge=1, le=65536, description="windows in a step, all devices together")
+    seed: int = Field(ge=0, description="first weights, order, augmentation, dropout")
+    optimizer: Literal["nadam", "adamw"] = Field(description="the article's is nadam")
+    schedule: Literal["cosine", "steps"] = Field(description="how the learning rate goes down")
+    learning_rate: float = Field(gt=0, le=1, description="cosine: the highest rate")
+    warmup_epochs: float = Field(ge=0, description="cosine: the rate climbs from zero for so long")
+    learning_rates: tuple[Annotated[tuple[int, float], Field(strict=False)], ...] = Field(
+        min_length=1, strict=False, description="steps: pairs of first epoch (from 0) and rate"
+    )
+    weight_decay: float = Field(ge=0, le=1, description="pulls weights towards zero; 0: off")
+    dropout: float = Field(ge=0, lt=1, description="before the last layer")
+    label_smoothing: float = Field(ge=0, lt=1, description="share of the label that goes to all languages alike")
+    class_weights: Literal["balanced", "none"] = Field(description="balanced: every language counts the same")
+    patience: int = Field(ge=0, description="stop after so many epochs without better validation; 0: never")
+    average_momentum: float = Field(ge=0, lt=1, description="running mean of the weights over the steps; 0: off")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="auto: bfloat16 where the hardware multiplies in it"
+    )
+    memory_gb: float = Field(ge=0, description="images are held in memory up to this size, else read as needed")
+    augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _rates_in_order(self) -> TrainParams:
+        epochs = [epoch for epoch, _ in self.learning_rates]
+        if epochs[0] != 0 or epochs != sorted(set(epochs)) or any(not 0 < rate <= 1 for _, rate in self.learning_rates):
+            raise ValueError("learning_rates: expected [[0, rate], [epoch, rate], ...], epochs rising, rates in (0, 1]")
+        if self.architecture == "cnn5" and self.augment.crop_columns:
+            raise ValueError("cnn5 takes images of one size only: set train.augment.crop_columns to 0")
+        return self
+
+
+class EvaluateParams(Section):
+    batch_size: int = Field(ge=1, le=65536, description="windows that are scored at once")
+    bootstrap_samples: int = Field(ge=100, le=100000, description="draws for the 95 % intervals")
+    seed: int = Field(ge=0, description="of those draws")
+    calibration_bins: int = Field(ge=2, le=100, description="bins of the calibration error and the reliability plot")
+
+
+class ExecutionParams(Section):
+    """How the work is done; it changes no byte of any result, so DVC does not track it."""
+
+    workers: int = Field(ge=0, description="processes; 0: as many as there are cores")
+    reuse_gb: float = Field(ge=0, description="room for finished shards of earlier runs; oldest go first")
+
+
+class Params(Section):
+    dataset: str = Field(min_length=1, description="folder of recordings, or a CSV or TSV table that names them")
+    manifest: ManifestParams
+    decode: DecodeParams
+    resample: ResampleParams
+    logmel: LogmelParams
+    resize: ResizeParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    execution: ExecutionParams
+
+    @model_validator(mode="after")
+    def _bands_below_nyquist(self) -> Params:
+        if self.logmel.fmax_hz > self.resample.rate_hz / 2:
+            raise ValueError(
+                f"logmel.fmax_hz = {self.logmel.fmax_hz:g} is above half of resample.rate_hz = "
+                f"{self.resample.rate_hz}: there is no sound up there"
+            )
+        return self
+
+
+def parse_params(values: Any, source: str = "params.yaml") -> Params:
+    """Check plain values and freeze them.
+
+    Raises
+    ------
+    ParamsError
+        One line for each key at fault: what was expected, what was received.
+    """
+    if not isinstance(values, dict):
+        raise ParamsError(f"{source}: expected a mapping of sections, received {type(values).__name__}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+            received = "" if fault["type"] == "missing" else f"; received {str(fault['input'])[:80]!r}"
+            lines.append(f"  {key}: {fault['msg']}{received}")
+        raise ParamsError(f"{source} has {len(lines)} fault(s); mend these keys:\n" + "\n".join(lines)) from None
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises
+    ------
+    ParamsError
+        The file is missing, is no YAML 1.2, or a key is unknown, missing or out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(
+            f"expected {path} in the current folder ({Path.cwd()}); run from the repository's root"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    try:
+        values = load_yaml12(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML 1.2: {error}") from None
+    return parse_params(values, str(path))

@@ -1,0 +1,292 @@
+"""Shards: HDF5 files that hold a few dozen clips each, written once and never opened for writing again.
+
+All stages share one form, a ragged array. `data` holds the clips' items one after another along its first axis
+(samples, frames or images); `clips` says which items belong to which clip and carries each clip's SHA-256. Recordings
+that a stage rejected are listed inside the shard too, so that a shard taken from the reuse store tells the whole story.
+
+Same input, same bytes: no timestamps, HDF5's default (oldest) format, a fixed order. Every chunk has a Fletcher-32
+checksum, so a flipped byte is an error and not a wrong feature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from stages.pipeline.errors import RejectedClip, StorageError
+from stages.pipeline.files import sha256_of_json, sync
+
+FORMAT = 1
+_CHUNK_BYTES = 1 << 17
+_VERIFY_BYTES = 1 << 23
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One clip on its way through a stage.
+
+    rate_hz : items per second (samples or frames; windows have no fixed rate: 0).
+    blocks : arrays of shape (items, *item_shape), in order; a long recording never stands in memory whole.
+    """
+
+    rate_hz: float
+    blocks: Iterable[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a stage's data consists of: the shape and type of one item along the first axis."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    per_chunk: int = 0  # 0: as many as fit in 128 KiB
+
+    def chunks(self) -> tuple[int, ...]:
+        size = int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        return (self.per_chunk or max(1, _CHUNK_BYTES // size), *self.shape)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A recording that a stage could not use."""
+
+    id: str
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What one shard holds; `digest` changes when, and only when, what the next stage would read changes."""
+
+    name: str
+    digest: str
+    kept: int
+    seconds: float
+    rejected: tuple[Rejection, ...]
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """All shards of a stage, sorted by name.
+
+    Raises
+    ------
+    StorageError
+        The folder is missing or holds none.
+    """
+    shards = sorted(folder.glob("*.h5"))
+    if not shards:
+        raise StorageError(f"expected shards (*.h5) in {folder}, found none; run `dvc repro`")
+    return shards
+
+
+class ClipView:
+    """One clip inside an open shard: has a length and can be sliced, reading only what the slice asks for."""
+
+    def __init__(self, shard: Shard, start: int, length: int) -> None:
+        self._shard, self._start, self._length = shard, start, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        first, last, step = part.indices(self._length)
+        if step != 1:
+            raise ValueError(f"a clip is read in order: expected a step of 1, received {step}")
+        return self._shard.read(self._start + first, self._start + max(first, last))
+
+
+class Shard:
+    """A finished shard, open for reading.
+
+    Attributes
+    ----------
+    ids, paths : list of str, one for each clip
+    rates_hz : np.ndarray [shape=(clips,)], items per second
+    lengths : np.ndarray [shape=(clips,)], items of each clip
+    digests : list of str, SHA-256 of each clip's data, hexadecimal
+    data : h5py.Dataset [shape=(items, *item_shape)]
+
+    Raises
+    ------
+    StorageError
+        The file is torn, damaged or none of ours; on opening or on reading.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = h5py.File(path, "r")
+        except OSError as error:
+            raise self._damaged(error) from error
+        try:
+            if self._file.attrs.get("format") != FORMAT:
+                raise self._damaged(f"expected format {FORMAT}, received {self._file.attrs.get('format')!r}")
+            self.data: h5py.Dataset = self._file["data"]
+            if self._file["clips"].is_virtual or self.data.is_virtual or self.data.external:
+                raise self._damaged("it points at other files, which no stage writes")
+            index = json.loads(bytes(self._file["clips"][()]))
+            self._summary = json.loads(bytes(self._file["summary"][()]))
+        except (OSError, KeyError, ValueError, AttributeError) as error:
+            self._file.close()
+            raise self._damaged(error) from error
+        self.ids: list[str] = index["id"]
+        self.paths: list[str] = index["path"]
+        self.digests: list[str] = index["digest"]
+        self.rates_hz = np.array(index["rate_hz"], float)
+        self.lengths = np.array(index["length"], np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _damaged(self, why: object) -> StorageError:
+        return StorageError(
+            f"{self.path} is damaged or is no shard: {why}. Remove the file's folder and `data/.reuse`, "
+            "then run `dvc repro`; if the file came from DVC's cache, remove it there too (`dvc gc -w`)"
+        )
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Items start to stop, checksums verified."""
+        try:
+            block: np.ndarray = self.data[start:stop]
+        except OSError as error:
+            raise self._damaged(error) from error
+        return block
+
+    def clip(self, i: int) -> np.ndarray:
+        """All of clip i: (items, *item_shape)."""
+        return self.read(int(self._starts[i]), int(self._starts[i + 1]))
+
+    def view(self, i: int) -> ClipView:
+        """Clip i, read slice by slice."""
+        return ClipView(self, int(self._starts[i]), int(self.lengths[i]))
+
+    def summary(self) -> ShardSummary:
+        """The record that was written with the shard; no data is read."""
+        rejected = tuple(Rejection(**entry) for entry in self._summary["rejected"])
+        return ShardSummary(
+            self.path.stem, self._summary["digest"], len(self), float(self._summary["seconds"]), rejected
+        )
+
+    def verify(self) -> None:
+        """Read everything once and compare it with the digests.
+
+        Raises
+        ------
+        StorageError
+            Something is not what was written.
+        """
+        for i, expected in enumerate(self.digests):
+            digest, view = hashlib.sha256(), self.view(i)
+            step = max(1, _VERIFY_BYTES // max(1, self.data.dtype.itemsize * int(np.prod(self.data.shape[1:]))))
+            for start in range(0, len(view), step):
+                digest.update(np.ascontiguousarray(view[start : start + step]).data)
+            if digest.hexdigest() != expected:
+                raise self._damaged(f"the clip {self.paths[i]} has another SHA-256 than was written")
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; `finish` verifies it and gives it its own.
+
+    Left without `finish` (an error, a full disk), no file remains.
+    """
+
+    def __init__(self, path: Path, item: Item) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._file = h5py.File(self._temporary, "w")
+        self._data = self._file.create_dataset(
+            "data",
+            (0, *item.shape),
+            item.dtype,
+            maxshape=(None, *item.shape),
+            chunks=item.chunks(),
+            fletcher32=True,
+        )
+        self._clips: dict[str, list[object]] = {k: [] for k in ("id", "path", "rate_hz", "length", "digest")}
+        self._rejected: list[Rejection] = []
+        self._seconds = 0.0
+        self._end = 0
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file:
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def add(self, clip_id: str, path: str, make: Callable[[], Signal], seconds: float | None = None) -> None:
+        """Append what `make` returns, or list the recording as rejected if it raises RejectedClip.
+
+        seconds : duration of the sound, where it doesn't follow from the number of items.
+        """
+        start, digest = self._end, hashlib.sha256()
+        try:
+            signal = make()
+            for block in signal.blocks:
+                digest.update(np.ascontiguousarray(block).data)
+                self._data.resize(self._end + len(block), axis=0)
+                self._data[self._end : self._end + len(block)] = block
+                self._end += len(block)
+        except RejectedClip as rejected:
+            self._end = start
+            self._data.resize(start, axis=0)
+            self._rejected.append(Rejection(clip_id, path, rejected.reason, rejected.detail))
+            return
+        length = self._end - start
+        self._seconds += seconds if seconds is not None else length / signal.rate_hz
+        values = (clip_id, path, signal.rate_hz, length, digest.hexdigest())
+        for name, value in zip(self._clips, values, strict=True):
+            self._clips[name].append(value)
+
+    def finish(self) -> ShardSummary:
+        """Close, flush to the disk, reopen, verify, rename.
+
+        Raises
+        ------
+        StorageError
+            What is on the disk is not what was written.
+        """
+        digest = sha256_of_json(self._clips)
+        record = {
+            "digest": digest,
+            "seconds": round(self._seconds, 3),
+            "rejected": [asdict(rejection) for rejection in self._rejected],
+        }
+        for name, value in (("clips", self._clips), ("summary", record)):
+            text = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
+            self._file.create_dataset(name, data=text, chunks=text.shape, fletcher32=True)
+        self._file.attrs["format"] = FORMAT
+        self._file.close()
+        sync(self._temporary)
+        with Shard(self._temporary) as shard:
+            shard.verify()
+            summary = shard.summary()
+        self._temporary.replace(self._path)
+        sync(self._path.parent)
+        return ShardSummary(self._path.stem, summary.digest, summary.kept, summary.seconds, summary.rejected)
+
+
+def blocks_of(view: ClipView | np.ndarray, items: int) -> Iterator[np.ndarray]:
+    """A clip in consecutive pieces of at most `items`."""
+    for start in range(0, len(view), items):
+        yield view[start : start + items]
