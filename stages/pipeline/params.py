@@ -207,7 +207,7 @@ def parse_params(values: Any, source: str = "params.yaml") -> Params:
         lines = []
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
-            received = "" if fault["type"] == "missing" else f"; received {str(fault['input'])[:80]!r}"
+            received = "" if fault["type"] == "missing" else f"; received {repr(fault['input'])[:80]}"
             lines.append(f"  {key}: {fault['msg']}{received}")
         raise ParamsError(f"{source} has {len(lines)} fault(s); mend these keys:\n" + "\n".join(lines)) from None
 

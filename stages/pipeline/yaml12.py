@@ -8,15 +8,13 @@ the ones that are used. https://yaml.org/spec/1.2.2/#103-core-schema
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
 
 class Yaml12Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's scalars; a key that stands twice in a mapping is an error."""
-
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -42,6 +40,7 @@ def _int(loader: Yaml12Loader, node: yaml.ScalarNode) -> int:
     return int(text, 10)  # a leading zero is decimal in YAML 1.2, octal in 1.1
 
 
+Yaml12Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
 _TAG = "tag:yaml.org,2002:"
 _SCALARS: list[tuple[str, str, str]] = [
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),

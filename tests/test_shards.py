@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.pipeline.errors import RejectedClip, StorageError
+from stages.pipeline.paths import escape_path, unescape_path
+from stages.pipeline.shards import Item, Shard, ShardWriter, Signal, list_shards
+from stages.pipeline.splits import assign_shards, split_of, straddling
+
+ITEM = Item(shape=(3,), dtype="int16")
+
+
+def rows(count: int, start: int = 0) -> np.ndarray:
+    return np.arange(start, start + 3 * count, dtype=np.int16).reshape(count, 3)
+
+
+def write(path: Path) -> Path:
+    def breaks() -> Iterator[np.ndarray]:
+        yield rows(50_000)
+        raise RejectedClip("undecodable", "half way\nthrough")
+
+    with ShardWriter(path, ITEM) as writer:
+        writer.add("a" * 16, "x/a.wav", lambda: Signal(10, [rows(5), rows(2, 100)]))
+        writer.add("b" * 16, "x/b.wav", lambda: Signal(10, breaks()))
+        writer.add("c" * 16, "x/ü.wav", lambda: Signal(20, [rows(4, 7)]))
+        writer.finish()
+    return path
+
+
+def test_reads_what_was_written(tmp_path: Path) -> None:
+    with Shard(write(tmp_path / "s0.h5")) as shard:
+        assert shard.ids == ["a" * 16, "c" * 16]
+        assert shard.paths == ["x/a.wav", "x/ü.wav"]
+        assert list(shard.lengths) == [7, 4]
+        np.testing.assert_array_equal(shard.clip(0), np.concatenate([rows(5), rows(2, 100)]))
+        np.testing.assert_array_equal(shard.view(1)[1:3], rows(4, 7)[1:3])
+        summary = shard.summary()
+    assert (summary.kept, summary.seconds) == (2, 0.9)
+    assert [(r.id[0], r.reason, r.detail) for r in summary.rejected] == [("b", "undecodable", "half way through")]
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    assert write(tmp_path / "s0.h5").read_bytes() == write(tmp_path / "s1.h5").read_bytes()
+
+
+def test_every_flipped_byte_of_data_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "s0.h5")
+    with h5py.File(path) as file:
+        chunk = file["data"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    for offset in range(chunk.byte_offset, chunk.byte_offset + 66):  # 11 rows of 3 int16
+        content[offset] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(StorageError, match="damaged"), Shard(path) as shard:
+            shard.verify()
+        content[offset] ^= 1
+
+
+@pytest.mark.parametrize("size", [0, 100, 2000])
+def test_torn_file(tmp_path: Path, size: int) -> None:
+    path = write(tmp_path / "s0.h5")
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(StorageError, match="damaged"):
+        Shard(path)
+
+
+def test_foreign_hdf5(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "s0.h5", "w") as file:
+        file["data"] = [1, 2, 3]
+    with pytest.raises(StorageError, match="expected format"):
+        Shard(tmp_path / "s0.h5")
+
+
+def test_nothing_is_left_without_finish(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), ShardWriter(tmp_path / "s0.h5", ITEM) as writer:
+        writer.add("a" * 16, "a", lambda: Signal(1, [rows(1 // 0)]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_shards(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="found none"):
+        list_shards(tmp_path)
+
+
+@given(st.binary(min_size=1, max_size=50).filter(lambda b: b"\0" not in b))
+def test_any_file_name_survives_the_table(name: bytes) -> None:
+    import os
+
+    text = escape_path(os.fsdecode(name))
+    text.encode()  # valid UTF-8
+    assert "\n" not in text
+    assert text[0] not in "=+-@"
+    assert os.fsencode(unescape_path(text)) == name
+
+
+ids = st.sets(st.integers(0, 2**64 - 1).map("{:016x}".format), min_size=1, max_size=300)
+
+
+@settings(deadline=None)
+@given(ids, st.integers(1, 40))
+def test_a_clip_more_touches_one_shard(clips: set[str], limit: int) -> None:
+    *before, added = sorted(clips, reverse=True)
+    sizes = dict.fromkeys(clips, 1)
+    old = assign_shards({clip: 1 for clip in before}, limit, 10**9) if before else {}
+    new = assign_shards(sizes, limit, 10**9)
+    assert max(list(new.values()).count(name) for name in set(new.values())) <= limit
+    touched = {name for clip, name in old.items() if new[clip] != name} | {name for c, name in old.items()
+                                                                          if name == new[added]}  # fmt: skip
+    assert len(touched) <= 1
+
+
+def test_large_recordings_get_shards_of_their_own() -> None:
+    shard = assign_shards({f"{i:016x}": 50 for i in range(0, 2**64, 2**60)}, 64, 100)
+    assert max(list(shard.values()).count(name) for name in set(shard.values())) <= 2
+
+
+def test_one_clip_larger_than_a_shard() -> None:
+    assert assign_shards({"0" * 16: 10**12}, 64, 100) == {"0" * 16: "s"}
+
+
+def test_split_is_a_function_of_seed_and_group_and_meets_its_fractions() -> None:
+    splits = [split_of(f"speaker {i}", 1, 0.2, 0.1) for i in range(20_000)]
+    assert splits == [split_of(f"speaker {i}", 1, 0.2, 0.1) for i in range(20_000)]
+    assert abs(splits.count("test") / 20_000 - 0.2) < 0.012  # four standard errors
+    assert abs(splits.count("validation") / 20_000 - 0.1) < 0.009
+
+
+def test_straddling() -> None:
+    assert straddling([("a", "train"), ("b", "test"), ("a", "test")]) == {"a": ["test", "train"]}
