@@ -57,22 +57,16 @@ def die_with_parent() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-_guarded = False
-
-
 def guard_worker(parent: int) -> None:
-    """Called by each task in a worker process: from now on it ends with `parent`, the stage's process id."""
-    global _guarded
-    if _guarded or os.getpid() == parent:
-        return
-    _guarded = True
+    """First thing that a worker process does: see to it that it ends with `parent`, the stage's process id."""
     die_with_parent()
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    if os.getppid() != parent:  # it was too late for the kernel's signal
+        os._exit(1)
+    if _libc is None:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def _watch(
-    parent: int,
-) -> None:  # the only guard where there is no prctl, and against a parent dead before it
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

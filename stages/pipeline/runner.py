@@ -116,9 +116,10 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     log.info("%d shards: %d found in the reuse store, %d to do", len(jobs), len(jobs) - len(todo), len(todo))
     workers = min(params.execution.workers or joblib.cpu_count(), max(1, len(todo)))
     with Progress(step.name, len(todo)) as progress:
-        tasks = (joblib.delayed(_make_shard)(job, store.path(keys[job.name]), step.item, os.getpid()) for job in todo)
-        for summary in joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(tasks):
-            progress.advance(summary.kept + len(summary.rejected), summary.seconds)
+        tasks = (joblib.delayed(_make_shard)(job, store.path(keys[job.name]), step.item) for job in todo)
+        with joblib.parallel_config("loky", n_jobs=workers, initializer=guard_worker, initargs=(os.getpid(),)):
+            for summary in joblib.Parallel(return_as="generator_unordered")(tasks):
+                progress.advance(summary.kept + len(summary.rejected), summary.seconds)
     step.folder.mkdir(parents=True, exist_ok=True)
     summaries = []
     for job in jobs:
@@ -133,8 +134,7 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     return summaries
 
 
-def _make_shard(job: Job, path: Path, item: Item, parent: int) -> ShardSummary:
-    guard_worker(parent)
+def _make_shard(job: Job, path: Path, item: Item) -> ShardSummary:
     # One thread for each worker: the number of workers must change no byte, and a matrix product can depend in its
     # last bits on the number of threads.
     with threadpool_limits(1), ShardWriter(path, item) as writer:
