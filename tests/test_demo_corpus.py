@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ sys.path.insert(0, str(DEMO))
 from demo_corpus import speech, texts, voices, words  # noqa: E402
 from demo_corpus.build import Clip, build, plan  # noqa: E402
 from demo_corpus.effects import OUT_RATE_HZ, draw_channel, mu_law  # noqa: E402
-from demo_corpus.encode import encode  # noqa: E402
+from demo_corpus.encode import encode, ffmpeg  # noqa: E402
 from demo_corpus.errors import DemoError, DemoLockedError, DemoParamsError  # noqa: E402
 from demo_corpus.render import sound  # noqa: E402
 from demo_corpus.settings import SPLITS, DemoParams, load_params  # noqa: E402
@@ -234,6 +235,38 @@ def test_a_language_without_texts_is_a_clear_error(tmp_path: Path, language: str
     with pytest.raises(DemoError, match=message):
         build(tmp_path / "clips", TINY.model_copy(update={"languages": (language,)}), workers=1)
     assert not (tmp_path / "clips").exists()
+
+
+def test_an_error_in_a_worker_comes_through(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match=r"received 'sv' in `languages`"):
+        build(tmp_path / "clips", TINY.model_copy(update={"languages": ("es", "sv")}), workers=2)
+    assert not (tmp_path / "clips").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "use"),
+    [
+        ("espeakng_loader", lambda: speech._speaker.__wrapped__()),
+        ("imageio_ffmpeg", lambda: ffmpeg.__wrapped__()),
+        ("babel", lambda: words.locale_of.__wrapped__("es")),
+        ("faker.providers.job.es_ES", lambda: words._jobs("es")),
+    ],
+)
+def test_a_missing_package_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, package: str, use: Callable[[], object]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DemoError, match="pip install"):
+        use()
+
+
+def test_a_missing_package_at_the_start_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "soxr.py").write_text("raise ModuleNotFoundError('gone', name='soxr')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{DEMO}"}
+    command = [sys.executable, "-m", "demo_corpus"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "expected the package soxr, found none. Install what the pipeline needs: make setup.\n"
 
 
 def test_a_second_build_of_the_same_folder_is_refused(tmp_path: Path) -> None:

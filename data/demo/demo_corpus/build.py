@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
+
 from demo_corpus.errors import DemoError, DemoLockedError
 from demo_corpus.progress import Progress
 from demo_corpus.render import Job, render
@@ -55,8 +57,6 @@ def build(out: Path, params: DemoParams, workers: int = 0) -> list[Clip]:
     `workers`: processes, 0 for one on each core; changes no byte.
     Raises: DemoError (and its kin), with nothing at `out` changed.
     """
-    import joblib
-
     clips = plan(params)
     workers = workers or joblib.cpu_count()
     out.parent.mkdir(parents=True, exist_ok=True)

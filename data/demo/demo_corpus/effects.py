@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
+import soxr
 
 from demo_corpus.settings import DemoParams, generator
 from demo_corpus.speech import RATE_HZ
@@ -63,8 +64,6 @@ def apply(speech: np.ndarray, size: float, channel: Channel, seconds: float, ran
 
     `size` multiplies all frequencies and the tempo.
     """
-    import soxr
-
     length = round(seconds * RATE_HZ)
     # Played at size * RATE_HZ it is a smaller speaker; heard at RATE_HZ again
     warped = soxr.resample(speech.astype(np.float32) / 32768, size * RATE_HZ, RATE_HZ, quality="MQ")
