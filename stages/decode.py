@@ -99,7 +99,8 @@ def _soundfile_blocks(handle: IO[bytes], params: DecodeParams) -> Iterator[tuple
 
 def _ffmpeg_blocks(path: str, params: DecodeParams) -> Iterator[tuple[int, np.ndarray]]:
     args = command(find_ffmpeg(params.ffmpeg), path, params.max_seconds)
-    return pcm_blocks(args, params.timeout_seconds)
+    for rate_hz, block in pcm_blocks(args, params.timeout_seconds):
+        yield rate_hz, to_int16(mix_to_mono(block))
 
 
 def mix_to_mono(block: np.ndarray) -> np.ndarray:

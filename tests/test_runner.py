@@ -140,12 +140,14 @@ def test_same_sound_in_two_splits_is_kept_once(make_project: MakeProject, tmp_pa
     corpus = write_corpus(tmp_path / "corpus", groups=4)
     sound, rate = soundfile.read(corpus / "l0/speaker0/0.wav", dtype="int16")  # speaker0 is in train
     soundfile.write(corpus / "l0/speaker2/same.flac", sound, rate)  # speaker2 in test: another file, the same PCM
-    soundfile.write(corpus / "l1/speaker3/liar.flac", soundfile.read(corpus / "l0/speaker3/1.wav", dtype="int16")[0], rate)
+    soundfile.write(
+        corpus / "l1/speaker3/liar.flac", soundfile.read(corpus / "l0/speaker3/1.wav", dtype="int16")[0], rate
+    )
     project = make_project(corpus)
     project.set(decode={"max_reject_fraction": 0.5})
     project.stage("manifest", *DATA_STAGES)
     text = (project.folder / "metrics/decode/quarantine.csv").read_text()
-    assert "l0/speaker0/0.wav,duplicate_sound,\"the same sound as l0/speaker2/same.flac, which is in test\"" in text
+    assert 'l0/speaker0/0.wav,duplicate_sound,"the same sound as l0/speaker2/same.flac, which is in test"' in text
     assert "l0/speaker3/1.wav,conflicting_labels" in text
     assert "l1/speaker3/liar.flac,conflicting_labels" in text
     summary = json.loads((project.folder / "metrics/decode/summary.json").read_text())

@@ -1,4 +1,4 @@
-"""Any recording that ffmpeg can read -> mono 16-bit PCM on a pipe, from the one file that was named and nothing else.
+"""Any recording that ffmpeg can read -> PCM on a pipe, from the one file that was named and nothing else.
 
 ffmpeg follows playlists: a text file named cc.mp3 can make it read other files. So protocols and containers are
 whitelisted, and the path goes in as `file:` plus an absolute path. It leaves with status 0 after a truncated file, so
@@ -63,7 +63,10 @@ def ffmpeg_version(binary: str) -> str:
 
 
 def command(binary: str, path: str, max_seconds: float) -> list[str]:
-    """The argument list, built with ffmpeg-python: WAV on standard output, native rate, mixed to mono."""
+    """The argument list, built with ffmpeg-python: WAV of 32-bit floats on standard output, rate and channels kept.
+
+    ffmpeg is not asked to mix to mono: by how much it lowers the sum depends on the sample format.
+    """
     source = ffmpeg.input(
         f"file:{os.path.abspath(path)}",
         protocol_whitelist="file,pipe",
@@ -73,8 +76,7 @@ def command(binary: str, path: str, max_seconds: float) -> list[str]:
     out = source["a:0"].output(
         "pipe:1",
         format="wav",
-        acodec="pcm_s16le",
-        ac=1,
+        acodec="pcm_f32le",
         t=max_seconds,
         vn=None,
         sn=None,
@@ -86,7 +88,7 @@ def command(binary: str, path: str, max_seconds: float) -> list[str]:
 
 
 def pcm_blocks(args: list[str], timeout_seconds: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Run ffmpeg and yield (rate_hz, int16 samples [shape=(n,)]) as they come.
+    """Run ffmpeg and yield (rate_hz, float32 samples [shape=(n, channels)]) as they come, full scale 1.
 
     Raises
     ------
@@ -103,20 +105,21 @@ def pcm_blocks(args: list[str], timeout_seconds: float) -> Iterator[tuple[int, n
         preexec_fn=die_with_parent,
     )
     errors = bytearray()
-    rate_hz, pending, arrived = 0, b"", 0
+    header: tuple[int, int, int] | None = None
+    pending, arrived = b"", 0
     try:
         for block in _output(process, deadline, errors):
             pending += block
-            if not rate_hz:
+            if header is None:
                 header = _parse_wav_header(pending)
                 if header is None:
                     continue
-                rate_hz, begin = header
-                pending = pending[begin:]
-            usable = len(pending) - len(pending) % 2
+                pending = pending[header[2] :]
+            rate_hz, channels, _ = header
+            usable = len(pending) - len(pending) % (4 * channels)
             if usable:
                 arrived += usable
-                yield rate_hz, np.frombuffer(pending[:usable], "<i2").astype(np.int16, copy=False)
+                yield rate_hz, np.frombuffer(pending[:usable], "<f4").reshape(-1, channels)
                 pending = pending[usable:]
     finally:
         if process.poll() is None:
@@ -149,15 +152,15 @@ def _output(process: subprocess.Popen[bytes], deadline: float, errors: bytearray
                     errors.extend(data[:_STDERR_BYTES])
 
 
-def _parse_wav_header(head: bytes) -> tuple[int, int] | None:
-    """(rate_hz, offset of the samples), or None while the header is not complete."""
-    offset, rate_hz = 12, 0
+def _parse_wav_header(head: bytes) -> tuple[int, int, int] | None:
+    """(rate_hz, channels, offset of the samples), or None while the header is not complete."""
+    offset, rate_hz, channels = 12, 0, 1
     while offset + 8 <= len(head):
         name, size = struct.unpack_from("<4sI", head, offset)
         if name == b"data":
-            return rate_hz, offset + 8
+            return rate_hz, channels, offset + 8
         if name == b"fmt " and offset + 16 <= len(head):
-            rate_hz = struct.unpack_from("<I", head, offset + 12)[0]
+            channels, rate_hz = struct.unpack_from("<HI", head, offset + 10)
         offset += 8 + size
     return None
 
