@@ -39,18 +39,18 @@ class Channel:
 def draw_channel(split: str, index: int, params: DemoParams) -> Channel:
     """The channel of clip `index` of `split`, the same in every language."""
     random = generator(params.seed, "channel", split, index)
-    tilt = random.uniform(-3, 3)
+    tilt = random.uniform(-2, 2)  # dB an octave
     octaves = np.log2(_EQ_HZ / 800)
-    gains = tilt * octaves + random.normal(0, 3, len(_EQ_HZ))
+    gains = tilt * octaves + random.normal(0, 2.5, len(_EQ_HZ))
     telephone = random.random() < params.telephone_share
     noisy = random.random() < params.noise_share
-    roomy = random.random() < 0.4
+    roomy = random.random() < 0.35
     return Channel(
         equaliser_db=tuple(float(g) for g in gains),
         low_hz=float(random.uniform(200, 400) if telephone else random.uniform(20, 120)),
         high_hz=float(random.uniform(3200, 3700) if telephone else random.uniform(6500, 14000)),
         companded=bool(telephone),
-        noise_snr_db=float(random.uniform(8, 35)) if noisy else None,
+        noise_snr_db=float(random.uniform(10, 35)) if noisy else None,
         noise_slope=float(random.uniform(0, 1.8)),
         reverb_seconds=float(random.uniform(0.02, 0.12)) if roomy else 0.0,
         reverb_level=float(random.uniform(0.05, 0.35)),
