@@ -1,0 +1,255 @@
+"""Windows of the feature shards as batches for training and scoring.
+
+What fits into `train.memory_gb` is held in memory as uint8; what does not is read from the shards as it is needed,
+a few batches ahead, sorted so that each shard is read from front to back. Both give the same batches: order and
+augmentation depend on (seed, epoch, step) only, so a resumed run goes on exactly where the killed one was.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.learning.augment import augment_batch, generator
+from stages.pipeline.errors import SplitError, StorageError
+from stages.pipeline.manifest_table import Row
+from stages.pipeline.shards import Shard, list_shards
+
+if TYPE_CHECKING:
+    from stages.pipeline.params import AugmentParams
+
+log = logging.getLogger(__name__)
+
+BATCHES_AHEAD = 4
+ORDER_STREAM = 2**31  # in place of a step: the generator that shuffles an epoch
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of one split lie, and what they are.
+
+    clips : the manifest's rows that have features, in the manifest's order
+    shard, row, clip, label : (windows,) integers: shard number, row in it, index into `clips`, index of the language
+    shape : (bands, columns) of each image
+    """
+
+    shards: tuple[Path, ...]
+    clips: tuple[Row, ...]
+    shard: np.ndarray
+    row: np.ndarray
+    clip: np.ndarray
+    label: np.ndarray
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self) * self.shape[0] * self.shape[1]
+
+
+def index_windows(features: Path, rows: Sequence[Row], languages: Sequence[str], split: str) -> Windows:
+    """Find the windows of `split`. Clips of the manifest that the features lack were rejected on the way.
+
+    Raises
+    ------
+    SplitError
+        A clip's language is not among `languages`.
+    StorageError
+        No shard, a damaged one, or shards whose images differ in size.
+    """
+    shards = tuple(list_shards(features))
+    number_of = {language: number for number, language in enumerate(languages)}
+    wanted = {row.id: row for row in rows if row.split == split}
+    foreign = sorted({row.language for row in wanted.values()} - set(number_of))
+    if foreign:
+        raise SplitError(
+            f"the {split} split has {len(foreign)} language(s) that the training split lacks: "
+            f"{', '.join(foreign[:10])}; drop them (manifest.drop_languages) or add training recordings"
+        )
+    place: dict[str, tuple[int, int, int]] = {}  # clip id -> shard number, first row, windows
+    shape: tuple[int, int] | None = None
+    for shard_number, path in enumerate(shards):
+        with Shard(path) as shard:
+            lengths = shard.lengths
+            first = np.concatenate([[0], np.cumsum(lengths)])
+            found = (int(shard.data.shape[1]), int(shard.data.shape[2]))
+            if len(shard.data) and found != (shape or found):
+                raise StorageError(f"expected images of {shape} in {path}, found {found}; run `dvc repro resize`")
+            shape = found if len(shard.data) or shape is None else shape
+            for i, clip_id in enumerate(shard.ids):
+                if clip_id in wanted and lengths[i]:
+                    place[clip_id] = (shard_number, int(first[i]), int(lengths[i]))
+    clips = tuple(row for row in wanted.values() if row.id in place)
+    columns: list[tuple[int, int, int, int]] = []
+    for clip_number, row in enumerate(clips):
+        shard_number, start, count = place[row.id]
+        label = number_of[row.language]
+        columns.extend((shard_number, start + k, clip_number, label) for k in range(count))
+    table = np.array(columns, np.int64).reshape(-1, 4)
+    return Windows(shards, clips, table[:, 0], table[:, 1], table[:, 2], table[:, 3], shape or (0, 0))
+
+
+class Images:
+    """Reads windows by number: from memory where `memory_gb` allows it, else from the shards."""
+
+    def __init__(self, windows: Windows, memory_gb: float) -> None:
+        self.windows = windows
+        self.in_memory = windows.n_bytes <= memory_gb * 1e9
+        self._open: dict[int, Shard] = {}
+        self._held: np.ndarray | None = None
+        if self.in_memory:
+            self._held = self._from_shards(np.arange(len(windows)))
+            self.close()
+        else:
+            log.info("%.1f GB of windows do not fit into memory_gb = %g: streaming", windows.n_bytes / 1e9, memory_gb)
+
+    def _from_shards(self, numbers: np.ndarray) -> np.ndarray:
+        out = np.empty((len(numbers), *self.windows.shape), np.uint8)
+        shard_of, row_of = self.windows.shard[numbers], self.windows.row[numbers]
+        for k in np.lexsort((row_of, shard_of)):
+            number = int(shard_of[k])
+            if number not in self._open:
+                if len(self._open) >= 32:  # open files are few on some systems
+                    self._open.pop(next(iter(self._open))).__exit__()
+                self._open[number] = Shard(self.windows.shards[number])
+            row = int(row_of[k])
+            out[k] = self._open[number].read(row, row + 1)[0, :, :, 0]
+        return out
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """(len(numbers), bands, columns), uint8.
+
+        Raises StorageError where a shard is damaged (fletcher32).
+        """
+        if self._held is not None:
+            out: np.ndarray = self._held[numbers]
+            return out
+        return self._from_shards(numbers)
+
+    def close(self) -> None:
+        for shard in self._open.values():
+            shard.__exit__()
+        self._open.clear()
+
+
+def class_weights(labels: np.ndarray, n_languages: int, kind: str) -> np.ndarray:
+    """(languages,) float32, mean 1 over the windows. balanced: every language counts the same."""
+    if kind == "none":
+        return np.ones(n_languages, np.float32)
+    count = np.bincount(labels, minlength=n_languages)
+    return (len(labels) / (n_languages * np.maximum(count, 1))).astype(np.float32)
+
+
+def ahead(
+    batches: Iterator[Any], failures: list[BaseException] | None = None, depth: int = BATCHES_AHEAD
+) -> Generator[Any, None, None]:
+    """Make the next `depth` batches in a thread while the network learns from this one.
+
+    failures : is told an error that ends the thread, before it is raised here: TensorFlow hides its type.
+    """
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[str, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not put(("batch", batch)):
+                    return
+            put(("end", None))
+        except BaseException as error:
+            if failures is not None:
+                failures.append(error)
+            put(("error", error))
+
+    worker = threading.Thread(target=work, name="batches-ahead", daemon=True)
+    worker.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stop.set()
+        worker.join()
+
+
+class TrainingBatches:
+    """The batches of each epoch: images (batch, bands, columns, 1), labels (batch, languages), weights (batch,)."""
+
+    def __init__(
+        self,
+        images: Images,
+        n_languages: int,
+        batch_size: int,
+        augment: AugmentParams,
+        weights: str,
+        seed: int,
+        devices: int = 1,
+    ) -> None:
+        self.images = images
+        self.n_languages = n_languages
+        self.augment = augment
+        self.seed = seed
+        self.devices = devices
+        # sizes differ by one at most: a last batch of one window would upset batch normalisation
+        self.steps = max(1, -(-len(images.windows) // batch_size))
+        self.class_weights = class_weights(images.windows.label, n_languages, weights)
+
+    def _order(self, epoch: int) -> list[np.ndarray]:
+        order = generator(self.seed, epoch, ORDER_STREAM).permutation(len(self.images.windows))
+        chunks = np.array_split(order, self.steps)
+        # several devices take equal parts: a few windows are heard twice where the number doesn't divide
+        return [np.resize(chunk, -(-len(chunk) // self.devices) * self.devices) for chunk in chunks]
+
+    def _make(self, epoch: int) -> Iterator[Batch]:
+        chunks = self._order(epoch)
+        together = 1 if self.images.in_memory else BATCHES_AHEAD  # more rows at once: fewer jumps in a shard
+        for first in range(0, self.steps, together):
+            group = chunks[first : first + together]
+            pictures = self.images.take(np.concatenate(group))
+            for offset, numbers in enumerate(group):
+                part, pictures = pictures[: len(numbers)], pictures[len(numbers) :]
+                yield self._batch(epoch, first + offset, part, self.images.windows.label[numbers])
+
+    def _batch(self, epoch: int, step: int, pictures: np.ndarray, numbers: np.ndarray) -> Batch:
+        labels = np.eye(self.n_languages, dtype=np.float32)[numbers]
+        weights = self.class_weights[numbers]
+        out, labels = augment_batch(pictures, labels, self.augment, generator(self.seed, epoch, step))
+        return out[..., None], labels, weights
+
+    def epoch(self, epoch: int, failures: list[BaseException] | None = None) -> Iterator[Batch]:
+        """The batches of one epoch, made ahead in a thread; `failures` as in `ahead`."""
+        return ahead(self._make(epoch), failures)
+
+
+def scoring_batches(images: Images, batch_size: int) -> Iterator[np.ndarray]:
+    """All windows in order, (batch, bands, columns, 1) float32."""
+
+    def make() -> Iterator[np.ndarray]:
+        for first in range(0, len(images.windows), batch_size):
+            numbers = np.arange(first, min(first + batch_size, len(images.windows)))
+            yield images.take(numbers).astype(np.float32)[..., None]
+
+    return ahead(make())

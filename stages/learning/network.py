@@ -1,0 +1,150 @@
+"""The networks: images of sound in, probabilities of languages out.
+
+`cnn5` is the network of the 2017 article "Spoken language recognition with deep convolutional networks"
+(192x192 log-mel images). `bands` is ours.
+
+Input: (batch, bands, columns, 1), values 0 to 255 as the resize stage stores them; row 0 is the lowest band.
+Output: (batch, languages), probabilities in float32.
+
+Everything is built from keras.ops, so that any Keras backend runs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.learning.runtime import keras
+
+layers = keras.layers
+ops = keras.ops
+
+FULL_SCALE = 255.0  # value of the loudest pixel
+BATCH_NORM_MOMENTUM = 0.9  # Keras's 0.99 lags behind in runs of a few hundred steps
+ARTICLE_FILTERS = (16, 32, 64, 128, 256)
+
+
+@keras.saving.register_keras_serializable("stages")
+class BandNormalise(keras.layers.Layer):  # type: ignore[misc,name-defined]
+    """Subtract each band's mean over time, which takes microphone, line and much of the voice's timbre away.
+
+    (batch, bands, columns, 1), 0 to 255 -> the same shape, zero mean in each band, about unit variance.
+    Columns that are black from top to bottom (padding, digital silence) neither count nor change: they become 0.
+    """
+
+    def call(self, images: Any) -> Any:
+        images = ops.cast(images, "float32")  # means over hundreds of values want more than 8 bits
+        sounding = ops.cast(ops.max(images, axis=1, keepdims=True) > 0, "float32")  # (batch, 1, columns, 1)
+        count = ops.maximum(ops.sum(sounding, axis=2, keepdims=True), 1.0)
+        mean = ops.sum(images * sounding, axis=2, keepdims=True) / count  # (batch, bands, 1, 1)
+        centred = (images - mean) * sounding
+        variance = ops.mean(ops.sum(ops.square(centred), axis=2, keepdims=True) / count, axis=1, keepdims=True)
+        return ops.cast(centred / ops.sqrt(variance + 1.0), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("stages")
+class AttentiveStatistics(keras.layers.Layer):  # type: ignore[misc,name-defined]
+    """Weighted mean and standard deviation over time, weights learned (Okabe et al. 2018, arXiv:1803.10963).
+
+    (batch, columns, channels) -> (batch, 2 * channels)
+    """
+
+    def __init__(self, hidden: int = 64, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hidden = hidden
+        self.squeeze = layers.Dense(hidden, activation="tanh", name="squeeze")
+        self.score = layers.Dense(1, name="score")
+
+    def build(self, input_shape: Any) -> None:
+        self.squeeze.build(input_shape)
+        self.score.build((*input_shape[:-1], self.hidden))
+        self.built = True
+
+    def call(self, frames: Any) -> Any:
+        scores = ops.cast(self.score(self.squeeze(frames)), "float32")  # (batch, columns, 1)
+        weights = ops.softmax(scores, axis=1)
+        frames = ops.cast(frames, "float32")
+        mean = ops.sum(weights * frames, axis=1)  # (batch, channels)
+        variance = ops.sum(weights * ops.square(frames), axis=1) - ops.square(mean)
+        deviation = ops.sqrt(ops.maximum(variance, 1e-5))
+        return ops.cast(ops.concatenate([mean, deviation], axis=-1), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], 2 * input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "hidden": self.hidden}
+
+
+def _cnn5(shape: tuple[int, int | None], n_languages: int, dropout: float) -> Any:
+    """The article's network: five times (Conv 3x3, ELU, MaxPool 2x2), Dense 512 ELU, dropout, softmax.
+
+    ELU comes after the pooling here: it is monotonic, so the function is the same, with a quarter of the work.
+    """
+    if shape[1] is None:
+        raise ValueError("cnn5 flattens its image, so the number of columns must be fixed")
+    images = keras.Input((*shape, 1), name="images")
+    x = layers.Rescaling(1 / FULL_SCALE, name="to_unit_range")(images)
+    for number, filters in enumerate(ARTICLE_FILTERS, start=1):
+        x = layers.Conv2D(filters, 3, padding="same", name=f"conv{number}")(x)
+        x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
+        x = layers.ELU(name=f"elu{number}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(512, activation="elu", name="dense")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dense(n_languages, name="logits")(x)
+    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(x), name="cnn5")
+
+
+def _conv(x: Any, filters: int, kernel: tuple[int, int], name: str, strides: tuple[int, int] = (1, 1)) -> Any:
+    x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    return layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
+
+
+def _residual(x: Any, filters: int, name: str, strides: tuple[int, int]) -> Any:
+    """Two 3x3 convolutions and a way around them."""
+    around = x
+    if strides != (1, 1) or x.shape[-1] != filters:
+        around = layers.AveragePooling2D(strides, padding="same", name=f"{name}_around_pool")(around)
+        around = _conv(around, filters, (1, 1), f"{name}_around")
+    y = _conv(x, filters, (3, 3), f"{name}_a", strides)
+    y = layers.ReLU(name=f"{name}_a_relu")(y)
+    y = _conv(y, filters, (3, 3), f"{name}_b")
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([around, y]))
+
+
+def _bands(shape: tuple[int, int | None], n_languages: int, dropout: float, width: int = 16) -> Any:
+    images = keras.Input((*shape, 1), name="images")
+    x = BandNormalise(dtype="float32", name="band_normalise")(images)
+    x = layers.ReLU(name="stem_relu")(_conv(x, width, (7, 5), "stem", (4, 1)))
+    x = _residual(x, 2 * width, "stage1", (2, 1))
+    x = _residual(x, 4 * width, "stage2", (2, 2))
+    x = _residual(x, 6 * width, "stage3", (2, 1))
+    rows = x.shape[1]
+    x = layers.Conv2D(12 * width, (rows, 1), use_bias=False, name="collapse_conv")(x)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="collapse_norm")(x)
+    x = layers.ReLU(name="collapse_relu")(x)  # (batch, 1, columns / 2, channels)
+    for number, dilation in enumerate((1, 2), start=1):
+        y = layers.Conv2D(
+            12 * width, (1, 3), dilation_rate=(1, dilation), padding="same", use_bias=False, name=f"time{number}_conv"
+        )(x)
+        y = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"time{number}_norm")(y)
+        y = layers.ReLU(name=f"time{number}_relu")(y)
+        x = layers.Add(name=f"time{number}_add")([x, y])
+    x = layers.Reshape((-1, 12 * width), name="frames")(x)  # (batch, columns / 2, channels)
+    x = AttentiveStatistics(name="pool")(x)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="pool_norm")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dense(n_languages, name="logits")(x)
+    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(x), name="bands")
+
+
+def build_network(architecture: str, n_bands: int, n_columns: int | None, n_languages: int, dropout: float) -> Any:
+    """An untrained network.
+
+    n_columns : width of the image; None lets a network that pools over time take any width.
+    """
+    builder = {"cnn5": _cnn5, "bands": _bands}[architecture]
+    return builder((n_bands, n_columns), n_languages, dropout)

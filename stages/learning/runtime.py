@@ -1,0 +1,116 @@
+"""The learning runtime: quiet logs, fixed seeds, number format, devices.
+
+Import Keras through this module (`from stages.learning.runtime import keras`): the variables below are only
+read when TensorFlow is loaded, so they have to be set before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors come as exceptions; the rest is noise
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keep back what TensorFlow's loader writes to stderr on every start, whatever the log level; told on failure."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        own = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(own, kept.read())
+            raise
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+
+
+with _quiet_start():
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow  # noqa: F401 - loaded here, while it is quiet
+
+log = logging.getLogger(__name__)
+
+__all__ = ["keras", "make_reproducible", "number_of_devices", "policy_name", "strategy_scope"]
+
+CPUINFO = Path("/proc/cpuinfo")
+CPU_FLAGS_FOR_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+def make_reproducible(seed: int) -> None:
+    """Same seed, same machine type, same bytes: seeds everything and asks for deterministic kernels."""
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def _accelerators() -> list[Any]:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return list(tf.config.list_logical_devices("GPU"))
+    return [name for name in keras.distribution.list_devices() if not str(name).startswith("cpu")]
+
+
+def policy_name(precision: str, cpuinfo: Path = CPUINFO) -> str:
+    """Keras's name for `train.precision`.
+
+    auto is bfloat16 where the hardware multiplies in it (a GPU, or a CPU with avx512_bf16 or amx_bf16);
+    elsewhere it would be emulated, slower than float32.
+    """
+    if precision == "auto":
+        flags: set[str] = set()
+        with contextlib.suppress(OSError):  # no such file outside Linux
+            for line in cpuinfo.read_text(errors="replace").splitlines():
+                if line.startswith("flags"):
+                    flags.update(line.partition(":")[2].split())
+                    break
+        precision = "bfloat16" if _accelerators() or flags & CPU_FLAGS_FOR_BFLOAT16 else "float32"
+    return {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+
+
+def _tensorflow_devices() -> list[str]:
+    import tensorflow as tf
+
+    for kind in ("GPU", "CPU"):
+        devices = [device.name for device in tf.config.list_logical_devices(kind)]
+        if devices:
+            return devices
+    return []
+
+
+def number_of_devices() -> int:
+    """How many devices share a batch: all GPUs; without any, the logical CPU devices (one, but for tests)."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return max(1, len(_tensorflow_devices()))
+
+
+def strategy_scope() -> contextlib.AbstractContextManager[Any]:
+    """Scope in which to build and compile: mirrored over several devices, plain on one."""
+    if number_of_devices() == 1:
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    devices = _tensorflow_devices()
+    log.info("each batch is shared by %d devices", len(devices))
+    # NCCL is there for GPUs only, and not deterministic; the hierarchical copy serves both
+    scope: contextlib.AbstractContextManager[Any] = tf.distribute.MirroredStrategy(
+        devices, cross_device_ops=tf.distribute.HierarchicalCopyAllReduce()
+    ).scope()
+    return scope

@@ -1,0 +1,90 @@
+"""The networks: the article's to the parameter, ours for what its parts promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stages.learning import network
+from stages.learning.runtime import keras, policy_name
+
+
+def test_cnn5_is_the_articles_network() -> None:
+    model = network.build_network("cnn5", 192, 192, 176, dropout=0.5)
+    assert model.count_params() == 5_201_712
+    assert all(weight.trainable for weight in model.weights), "no batch normalisation, nothing but trained weights"
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.filters for layer in convolutions] == [16, 32, 64, 128, 256]
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    assert {layer.padding for layer in convolutions} == {"same"}
+    assert model.get_layer("flatten").output.shape[1:] == (6 * 6 * 256,)
+    assert model.get_layer("dense").units == 512
+    assert model.get_layer("dropout").rate == 0.5
+    assert model.output_shape == (None, 176)
+
+
+def test_elu_after_pooling_is_elu_before_pooling() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 8, 6, 3)).astype("float32")
+    pool, elu = keras.layers.MaxPooling2D(2), keras.layers.ELU()
+    before, after = (keras.ops.convert_to_numpy(y) for y in (pool(elu(x)), elu(pool(x))))
+    assert (before == after).all()
+
+
+def test_cnn5_cannot_take_any_width() -> None:
+    with pytest.raises(ValueError, match="columns must be fixed"):
+        network.build_network("cnn5", 48, None, 3, dropout=0.5)
+
+
+@pytest.mark.parametrize("architecture", ["cnn5", "bands"])
+def test_gives_probabilities(architecture: str) -> None:
+    model = network.build_network(architecture, 48, 48, 5, dropout=0.5)
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1)).astype("float32")
+    images[2] = 0  # silence
+    out = model.predict(images, verbose=0)
+    assert out.shape == (3, 5)
+    assert np.isfinite(out).all()
+    assert out.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_bands_takes_any_width_with_the_same_weights() -> None:
+    any_width = network.build_network("bands", 48, None, 4, dropout=0.3)
+    fixed = network.build_network("bands", 48, 40, 4, dropout=0.3)
+    fixed.set_weights(any_width.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 40, 1)).astype("float32")
+    assert any_width.predict(images, verbose=0) == pytest.approx(fixed.predict(images, verbose=0), abs=1e-5)
+    assert any_width.count_params() < 1_000_000
+
+
+def test_band_normalise_takes_an_equaliser_away_and_leaves_padding_alone() -> None:
+    rng = np.random.default_rng(0)
+    layer = network.BandNormalise(dtype="float32")
+    images = rng.integers(60, 160, (2, 24, 30, 1)).astype("float32")
+    images[:, :, 20:] = 0
+    equalised = images.copy()
+    equalised[:, :, :20] += rng.uniform(-40, 40, (2, 24, 1, 1)).astype("float32")
+    out, same = (keras.ops.convert_to_numpy(layer(x)) for x in (images, equalised))
+    assert same == pytest.approx(out, abs=1e-4)
+    assert (out[:, :, 20:] == 0).all()
+    assert out[:, :, :20].mean(axis=2) == pytest.approx(0, abs=1e-4)
+    assert out[:, :, :20].std() == pytest.approx(1, abs=0.02)
+
+
+def test_attentive_statistics_are_mean_and_deviation_when_all_columns_weigh_the_same() -> None:
+    layer = network.AttentiveStatistics(8)
+    frames = np.random.default_rng(0).normal(size=(2, 50, 6)).astype("float32")
+    layer(frames)
+    layer.score.set_weights([np.zeros_like(weight) for weight in layer.score.get_weights()])
+    out = keras.ops.convert_to_numpy(layer(frames))
+    assert out[:, :6] == pytest.approx(frames.mean(axis=1), abs=1e-5)
+    assert out[:, 6:] == pytest.approx(frames.std(axis=1), abs=1e-4)
+
+
+def test_precision_follows_the_hardware(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu avx2 avx512f\n")
+    assert policy_name("auto", cpuinfo) == "float32"
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu avx512f avx512_bf16\n")
+    assert policy_name("auto", cpuinfo) == "mixed_bfloat16"
+    assert policy_name("auto", tmp_path / "none") == "float32"
+    assert policy_name("float32", cpuinfo) == "float32"
+    assert policy_name("bfloat16", tmp_path / "none") == "mixed_bfloat16"
