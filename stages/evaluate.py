@@ -23,7 +23,7 @@ from stages.learning import metrics, plots
 from stages.learning.dataset import Images, index_windows
 from stages.learning.metrics import Interval
 from stages.learning.model_file import MODEL, load_model
-from stages.learning.training import predict_windows
+from stages.learning.scoring import predict_windows
 from stages.pipeline.errors import SplitError
 from stages.pipeline.files import write_atomically, write_csv, write_json
 from stages.pipeline.manifest_table import Row, read_manifest
@@ -70,7 +70,7 @@ def run(params: Params) -> None:
             "expected test clips, found none in the manifest that came through the stages; raise "
             "manifest.test_fraction, or add recordings of more speakers or sources"
         )
-    images = Images(windows, params.train.memory_gb)
+    images = Images(windows, memory_gb=0)  # each is read once
     probabilities = predict_windows(model, images, params.evaluate.batch_size)
     scores = metrics.pool_windows(probabilities, windows.clip, len(windows.clips))
     labels = np.zeros(len(windows.clips), np.int64)

@@ -18,7 +18,7 @@ import pytest
 from stages.learning.checkpoint import TrainingState, checkpoint_key, load_checkpoint, save_checkpoint
 from stages.learning.dataset import Images, index_windows
 from stages.learning.model_file import load_model, load_settings
-from stages.learning.training import predict_windows
+from stages.learning.scoring import predict_windows
 from stages.pipeline.errors import PipelineError, StorageError
 from stages.pipeline.manifest_table import read_manifest
 from tests.learning_project import LABEL, ROOT, make_project, write_params
@@ -117,8 +117,7 @@ def test_streaming_trains_to_the_same_bytes(trained: tuple[Path, str], tmp_path:
     project = tmp_path / "project"
     shutil.copytree(reference, project)
     write_params(project / "params.yaml", values_of(reference) | {"train.memory_gb": 0})
-    log = train(project)
-    assert "streaming" in log
+    train(project)
     assert (project / WEIGHTS).read_bytes() == (reference / WEIGHTS).read_bytes()
 
 

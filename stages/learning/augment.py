@@ -74,8 +74,8 @@ def crop_and_stretch(images: np.ndarray, rng: np.random.Generator, columns: int,
 def warp_frequency(images: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Shift and scale the frequency axis, by up to `strength` of its length in all: a longer or shorter vocal tract."""
     batch, bands, _ = images.shape
-    scale = 1 + rng.uniform(-1, 1, batch) * (strength / 2)
-    shift = bands * rng.uniform(-1, 1, batch) * (strength / 2)
+    scale, shift = rng.uniform(-1, 1, (2, batch)) * (strength / 2)
+    scale, shift = 1 + scale, bands * shift
     position = scale[:, None] * np.arange(bands) + shift[:, None]  # (batch, bands)
     return _blend_rows(images, position)
 
@@ -99,7 +99,7 @@ def add_noise(images: np.ndarray, rng: np.random.Generator, probability: float, 
     """
     batch, bands, columns = images.shape
     chosen = rng.random(batch) < probability
-    level = loudest * rng.random(batch)
+    level = rng.random((batch, 1)) * loudest
     slope = rng.uniform(-1, 1, (batch, 1)) * np.linspace(-1, 1, bands) * (loudest / 4)  # (batch, bands)
     out = images.copy()
     for i in np.flatnonzero(chosen):

@@ -111,7 +111,7 @@ class Images:
             self._held = self._from_shards(np.arange(len(windows)))
             self.close()
         else:
-            log.info("%.1f GB of windows do not fit into memory_gb = %g: streaming", windows.n_bytes / 1e9, memory_gb)
+            log.debug("%.1f GB of windows do not fit into memory_gb = %g: streaming", windows.n_bytes / 1e9, memory_gb)
 
     def _from_shards(self, numbers: np.ndarray) -> np.ndarray:
         out = np.empty((len(numbers), *self.windows.shape), np.uint8)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.learning.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from stages.learning.dataset import Images, TrainingBatches, scoring_batches
+from stages.learning.dataset import Images, TrainingBatches
 from stages.learning.metrics import log_loss, pool_windows
 from stages.learning.network import build_network
 from stages.learning.runtime import keras, strategy_scope
+from stages.learning.scoring import predict_windows
 from stages.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -79,16 +80,6 @@ class _AverageWeights(keras.callbacks.Callback):  # type: ignore[misc]
             self.average.extend(value.copy() for value in weights)
         for mean, value in zip(self.average, weights, strict=True):
             mean += (1 - momentum) * (value - mean)
-
-
-def predict_windows(model: Any, images: Images, batch_size: int) -> np.ndarray:
-    """(windows, languages) float32 probabilities."""
-    if not len(images.windows):
-        return np.zeros((0, model.output_shape[-1]), np.float32)
-    batches = ((batch,) for batch in scoring_batches(images, batch_size))
-    steps = -(-len(images.windows) // batch_size)
-    out: np.ndarray = model.predict(batches, steps=steps, verbose=0)
-    return out
 
 
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
