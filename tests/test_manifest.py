@@ -62,8 +62,7 @@ def common_voice(root: Path) -> Path:
         touch(root, f"{language}/clips/common_voice_{language}_1.mp3")
         write(
             root / language / "validated.tsv",
-            "client_id\tpath\tsentence\tlocale\n"
-            f'{speaker}\tcommon_voice_{language}_1.mp3\tHe said "no\t{language}\n',
+            f'client_id\tpath\tsentence\tlocale\n{speaker}\tcommon_voice_{language}_1.mp3\tHe said "no\t{language}\n',
         )
     return root
 

@@ -108,7 +108,7 @@ ids = st.sets(st.integers(0, 2**64 - 1).map("{:016x}".format), min_size=1, max_s
 def test_a_clip_more_touches_one_shard(clips: set[str], limit: int) -> None:
     *before, added = sorted(clips, reverse=True)
     sizes = dict.fromkeys(clips, 1)
-    old = assign_shards({clip: 1 for clip in before}, limit, 10**9) if before else {}
+    old = assign_shards(dict.fromkeys(before, 1), limit, 10**9) if before else {}
     new = assign_shards(sizes, limit, 10**9)
     assert max(list(new.values()).count(name) for name in set(new.values())) <= limit
     touched = {name for clip, name in old.items() if new[clip] != name} | {name for c, name in old.items()
