@@ -90,7 +90,7 @@ def test_params_that_are_read_are_tracked(stage: str) -> None:
 
 
 def test_stages_read_what_dvc_reads() -> None:
-    with_dvc = dvc.api.params_show(repo=str(ROOT))
+    with_dvc = dvc.api.params_show("params.yaml", repo=str(ROOT))
     assert load_yaml12((ROOT / "params.yaml").read_text()) == with_dvc
 
 
