@@ -1,11 +1,10 @@
-"""Forty mixed real files through manifest, decode, resample, logmel and resize: none lost, none read that should not be."""
+"""Forty mixed real files through all data stages: none lost, and none read that should not be."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
