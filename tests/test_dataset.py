@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from learning_project import make_project
 
 from stages.learning.dataset import (
     Images,
@@ -22,7 +23,6 @@ from stages.pipeline.errors import SplitError, StorageError
 from stages.pipeline.manifest_table import read_manifest
 from stages.pipeline.params import load_params
 from stages.pipeline.shards import Shard, list_shards
-from tests.learning_project import make_project
 
 LANGUAGES = ["l0", "l1", "l2"]
 

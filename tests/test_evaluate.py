@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from learning_project import LABEL, ROOT, make_project
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score
 
@@ -21,7 +22,6 @@ from stages.learning.dataset import index_windows
 from stages.learning.model_file import FeatureSettings, ModelSettings, fresh_network, save_model
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.params import EvaluateParams, load_params
-from tests.learning_project import LABEL, ROOT, make_project
 
 KEYS = {
     "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "top3", "log_loss", "ece", "eer", "cavg", "cavg_min",

@@ -266,7 +266,7 @@ def works(project: Project, seed: int) -> bool:
     project.set(manifest={"seed": seed})
     with project.start("python", "-m", "stages.manifest") as process:
         process.communicate()
-    return process.returncode == 0
+    return bool(process.returncode == 0)
 
 
 def test_one_language(make_project: MakeProject) -> None:
