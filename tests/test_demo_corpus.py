@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import os
 import random
@@ -28,6 +29,7 @@ from demo_corpus.encode import encode, ffmpeg  # noqa: E402
 from demo_corpus.errors import DemoError, DemoLockedError, DemoParamsError  # noqa: E402
 from demo_corpus.render import sound  # noqa: E402
 from demo_corpus.settings import SPLITS, DemoParams, load_params  # noqa: E402
+from demo_corpus.timbre import Timbre, with_timbre  # noqa: E402
 
 PARAMS = load_params(DEMO / "params.yaml")
 TINY = PARAMS.model_copy(
@@ -126,7 +128,7 @@ def test_everything_drawn_but_the_words_is_the_same_in_every_language() -> None:
         for index in (0, 5, 9):
             draws = {language: voices.draw_voice(language, split, index, PARAMS) for language in PARAMS.languages}
             assert {voice.name for voice in draws.values()} == {f"{k}+{v.variant}" for k, v in draws.items()}
-            assert len({(v.variant, v.words_per_minute, v.pitch, v.pitch_range, v.size) for v in draws.values()}) == 1
+            assert len({dataclasses.replace(voice, language="") for voice in draws.values()}) == 1
     assert draw_channel("train", 0, PARAMS) != draw_channel("train", 1, PARAMS)
 
 
@@ -198,7 +200,7 @@ def test_texts_are_long_enough_and_differ_between_clips() -> None:
 
 def test_an_unknown_voice_is_a_clear_error_and_the_speaker_goes_on() -> None:
     voice = voices.draw_voice("es", "train", 0, PARAMS)
-    wrong = voices.VoiceDraw("f1", "xx-none+f1", 150.0, 50, 50, 1.0)
+    wrong = voices.VoiceDraw("xx-none", "f1", 150.0, 50, 50, 1.0)
     with pytest.raises(DemoError, match=r"to speak as 'xx-none.f1', received: no such voice"):
         speech.say("Hola", wrong, 1.0, 1)
     assert len(speech.say("Buenos días a todos", voice, 0.5, 1)) == int(0.5 * speech.RATE_HZ)
@@ -206,7 +208,7 @@ def test_an_unknown_voice_is_a_clear_error_and_the_speaker_goes_on() -> None:
 
 def test_a_language_that_aborts_the_engine_costs_one_utterance() -> None:
     """Known issue: Burmese overruns a buffer in eSpeak NG 1.52 and aborts the process."""
-    voice = voices.VoiceDraw("f1", "my+f1", 150.0, 50, 50, 1.0)
+    voice = voices.VoiceDraw("my", "f1", 150.0, 50, 50, 1.0)
     with contextlib.suppress(DemoError):
         speech.say("မြန်မာနိုင်ငံ " * 40, voice, 5.0, 1)
     assert len(speech.say("Hola", voices.draw_voice("es", "train", 0, PARAMS), 0.1, 1)) > 0
@@ -246,7 +248,7 @@ def test_an_error_in_a_worker_comes_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "use"),
     [
-        ("espeakng_loader", lambda: speech._speaker.__wrapped__()),
+        ("espeakng_loader", lambda: speech._start(None)),
         ("imageio_ffmpeg", lambda: ffmpeg.__wrapped__()),
         ("babel", lambda: words.locale_of.__wrapped__("es")),
         ("faker.providers.job.es_ES", lambda: words._jobs("es")),
@@ -316,6 +318,28 @@ def test_dvc_tracks_every_module_and_every_knob() -> None:
     assert set(stage["deps"]) == modules | {"demo_corpus/phrases"}
     assert set(stage["params"]) == set(DemoParams.model_fields)
     assert stage["outs"] == ["clips"]
+
+
+def test_a_timbre_moves_the_formants_and_leaves_the_rest() -> None:
+    timbre = Timbre((1.1,) * 9, (0.5,) * 9, (2.0,) * 9, flutter=7, roughness=3)
+    variant = (
+        "language variant\nname x\nflutter 2\nformant 0 90 80 70\nformant 2 100 70 150 -200 // high\npitch 80 90\n"
+    )
+    lines = with_timbre(variant, timbre).splitlines()
+    assert lines[:4] == ["language variant", "formant 0 90 40 140", "formant 2 110 35 300 -200", "pitch 80 90"]
+    assert lines[4:-3] == [f"formant {number} 110 50 200" for number in (1, 3, 4, 5, 6, 7, 8)]
+    assert lines[-3:] == ["name own", "flutter 7", "roughness 3"]
+
+
+def test_training_voices_are_moved_and_held_out_ones_are_not() -> None:
+    draws = {split: [voices.draw_voice("es", split, index, PARAMS) for index in range(20)] for split in SPLITS}
+    assert len({voice.timbre for voice in draws["train"]}) == 20
+    assert {voice.timbre for split in ("validation", "test") for voice in draws[split]} == {None}
+    voice = draws["train"][0]
+    plain = dataclasses.replace(voice, timbre=None)
+    own = speech.say("Buenos días a todos", voice, 0.5, 1)
+    assert not np.array_equal(own, speech.say("Buenos días a todos", plain, 0.5, 1))
+    assert np.array_equal(own, speech.say("Buenos días a todos", voice, 0.5, 1)), "the variant is read anew each time"
 
 
 def test_mu_law_is_the_curve_of_g711() -> None:

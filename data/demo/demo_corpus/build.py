@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,23 +66,25 @@ def build(out: Path, params: DemoParams, workers: int = 0) -> list[Clip]:
         shutil.rmtree(partial, ignore_errors=True)
         for language in params.languages:
             (partial / language).mkdir(parents=True)
-        by_language = [[clip for clip in clips if clip.language == language] for language in params.languages]
-        jobs = [
-            Job(
-                tuple((c.language, c.split, c.index, c.path) for c in part[start : start + BATCH]), str(partial), params
-            )
-            for part in by_language
-            for start in range(0, len(part), BATCH)
-        ]
-        with Progress(len(clips), params.clip_seconds) as progress:
-            pool = joblib.Parallel(
-                n_jobs=workers, backend="loky" if workers > 1 else None, return_as="generator_unordered"
-            )
-            for done in pool(joblib.delayed(render)(job, os.getpid()) for job in jobs):
-                progress.advance(done)
+        # deleted here, since joblib kills its workers' speakers where a clip fails
+        with tempfile.TemporaryDirectory(prefix="demo-corpus-", ignore_cleanup_errors=True) as scratch:
+            _render_all(clips, partial, scratch, params, workers)
         _write_table(partial / "corpus.csv", clips)
         _put_in_place(partial, out)
     return clips
+
+
+def _render_all(clips: list[Clip], partial: Path, scratch: str, params: DemoParams, workers: int) -> None:
+    by_language = [[clip for clip in clips if clip.language == language] for language in params.languages]
+    batches = [part[start : start + BATCH] for part in by_language for start in range(0, len(part), BATCH)]
+    jobs = [
+        Job(tuple((c.language, c.split, c.index, c.path) for c in batch), str(partial), scratch, params)
+        for batch in batches
+    ]
+    pool = joblib.Parallel(n_jobs=workers, backend="loky" if workers > 1 else None, return_as="generator_unordered")
+    with Progress(len(clips), params.clip_seconds) as progress:
+        for done in pool(joblib.delayed(render)(job, os.getpid()) for job in jobs):
+            progress.advance(done)
 
 
 def _write_table(path: Path, clips: list[Clip]) -> None:

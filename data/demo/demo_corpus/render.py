@@ -28,6 +28,7 @@ class Job:
 
     clips: tuple[tuple[str, str, int, str], ...]
     folder: str
+    scratch: str
     params: DemoParams
 
 
@@ -35,12 +36,12 @@ def render(job: Job, parent: int) -> int:
     """Makes the clips of a job; returns how many. `parent`: the process to die with."""
     if os.getpid() != parent:
         _die_with_parent()
-    sounds = [sound(language, split, index, job.params) for language, split, index, _ in job.clips]
+    sounds = [sound(language, split, index, job.params, job.scratch) for language, split, index, _ in job.clips]
     encode(sounds, [Path(job.folder) / path for *_, path in job.clips], job.params.bitrate_kbps)
     return len(sounds)
 
 
-def sound(language: str, split: str, index: int, params: DemoParams) -> np.ndarray:
+def sound(language: str, split: str, index: int, params: DemoParams, scratch: str | None = None) -> np.ndarray:
     """One clip before encoding: mono int16 at effects.OUT_RATE_HZ, a function of (params, language, split, index)."""
     key = f"{language}/{split}/{index}"
     voice = draw_voice(language, split, index, params)
@@ -50,7 +51,7 @@ def sound(language: str, split: str, index: int, params: DemoParams) -> np.ndarr
     words = int(params.clip_seconds * voice.words_per_minute / 60 * 1.5) + 5
     seconds = params.clip_seconds * voice.size + 0.1
     for _ in range(6):
-        speech = say(compose(language, split, key, words, params), voice, seconds, int(random.integers(2**31)))
+        speech = say(compose(language, split, key, words, params), voice, seconds, int(random.integers(2**31)), scratch)
         if len(speech) >= int(seconds * 22050):
             break
         words *= 2

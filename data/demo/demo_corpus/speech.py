@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import struct
@@ -13,22 +14,26 @@ from typing import IO
 import numpy as np
 
 from demo_corpus.errors import DemoError
-from demo_corpus.speaker import UNKNOWN_VOICE
+from demo_corpus.speaker import OWN_VARIANT, UNKNOWN_VOICE
+from demo_corpus.timbre import with_timbre
 from demo_corpus.voices import VoiceDraw
 
 RATE_HZ = 22050
 
 
-def say(text: str, voice: VoiceDraw, seconds: float, noise_seed: int) -> np.ndarray:
+def say(text: str, voice: VoiceDraw, seconds: float, noise_seed: int, scratch: str | None = None) -> np.ndarray:
     """Speaks `text`, at most `seconds` of it: a function of its arguments alone.
+
+    `scratch`: an existing folder for the speaker's own data; None for the system's.
 
     Returns: int16, shape (samples,), at RATE_HZ. Shorter than asked where the text ends sooner.
     Raises: DemoError when eSpeak does not know the voice, crashes, or hangs.
     """
-    speaker = _speaker()
+    speaker = _speaker_for(scratch)
     request = {
         "text": text,
-        "voice": voice.name,
+        "voice": voice.name if voice.timbre is None else f"{voice.language}+{OWN_VARIANT}",
+        "variant": "" if voice.timbre is None else with_timbre(_variant_text(voice.variant), voice.timbre),
         "words_per_minute": voice.engine_words_per_minute,
         "pitch": voice.pitch,
         "pitch_range": voice.pitch_range,
@@ -54,8 +59,48 @@ def say(text: str, voice: VoiceDraw, seconds: float, noise_seed: int) -> np.ndar
 
 
 @functools.cache
-def _speaker() -> subprocess.Popen[bytes]:
-    """This worker's speaker. It ends when the worker does, since its input ends then."""
+def _variant_text(variant: str) -> str:
+    """The file of one of eSpeak's voice variants."""
+    path = _data_folder() / "espeak-ng-data" / "voices" / "!v" / variant
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DemoError(f"expected a voice variant in {path}, received: {error.strerror}.") from error
+
+
+def _data_folder() -> Path:
+    """The folder that holds espeak-ng-data, which is what eSpeak wants to be told."""
+    import espeakng_loader
+
+    return Path(espeakng_loader.get_data_path()).parent
+
+
+# This process's speaker and the scratch folder it was started with: one at a time
+_current: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def _speaker_for(scratch: str | None) -> subprocess.Popen[bytes]:
+    key = scratch or ""
+    if key not in _current:
+        stop()
+        _current[key] = _start(scratch)
+    return _current[key]
+
+
+def stop() -> None:
+    """Ends this process's speaker, if there is one; the next `say` starts another."""
+    while _current:
+        _, speaker = _current.popitem()
+        _pipe(speaker.stdin).close()
+        _pipe(speaker.stdout).close()
+        speaker.wait()
+
+
+atexit.register(stop)
+
+
+def _start(scratch: str | None) -> subprocess.Popen[bytes]:
+    """A speaker. Killed workers leave none behind: it ends when its input does."""
     try:
         import espeakng_loader
     except ImportError as error:
@@ -64,9 +109,9 @@ def _speaker() -> subprocess.Popen[bytes]:
             "Install it: pip install espeakng-loader (`make setup` does)."
         ) from error
     script = Path(__file__).with_name("speaker.py")
-    # eSpeak wants the folder that holds espeak-ng-data
-    data = Path(espeakng_loader.get_data_path()).parent
+    data = _data_folder()
     command = [sys.executable, "-I", "-S", str(script), str(espeakng_loader.get_library_path()), str(data)]
+    command += [scratch] if scratch else []
     speaker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     rate = _read_count(speaker)
     if rate != RATE_HZ:

@@ -11,6 +11,7 @@ import functools
 from dataclasses import dataclass
 
 from demo_corpus.settings import SPLITS, DemoParams, fraction, generator
+from demo_corpus.timbre import Timbre, draw_timbre
 
 # Variants that differ by a detail are one family, and a family is never on two sides of a split.
 FAMILIES: tuple[tuple[str, ...], ...] = (
@@ -83,12 +84,18 @@ SPEAKER_SIZE = (0.85, 1.18)  # all frequencies times this: 1.18 a small speaker,
 class VoiceDraw:
     """One clip's voice."""
 
+    language: str
     variant: str
-    name: str  # as eSpeak wants it: "es+f3"
     words_per_minute: float
     pitch: int
     pitch_range: int
     size: float
+    timbre: Timbre | None = None  # None: the variant as eSpeak has it
+
+    @property
+    def name(self) -> str:
+        """As eSpeak wants it: "es+f3"."""
+        return f"{self.language}+{self.variant}"
 
     @property
     def engine_words_per_minute(self) -> int:
@@ -128,10 +135,11 @@ def draw_voice(language: str, split: str, index: int, params: DemoParams) -> Voi
     variant = variants[order[place]]
     random = generator(params.seed, "voice", split, index)
     return VoiceDraw(
+        language=language,
         variant=variant,
-        name=f"{language}+{variant}",
         words_per_minute=float(random.uniform(*WORDS_PER_MINUTE)),
         pitch=int(random.integers(PITCH[0], PITCH[1] + 1)),
         pitch_range=int(random.integers(PITCH_RANGE[0], PITCH_RANGE[1] + 1)),
         size=float(random.uniform(*SPEAKER_SIZE)),
+        timbre=draw_timbre(random) if split == "train" else None,
     )
