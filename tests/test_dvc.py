@@ -45,12 +45,13 @@ def test_only_what_changed_runs(make_project: MakeProject) -> None:
     assert ran(project.run("dvc", "repro", "resize")) == []
 
 
-def test_outs_are_links_into_the_cache(make_project: MakeProject) -> None:
+def test_outs_lie_on_the_disk_once(make_project: MakeProject) -> None:
     project = make_project().with_dvc()
     project.run("dvc", "repro", "decode")
     in_cache = {path.stat().st_ino for path in (project.folder / ".dvc/cache").rglob("*")}
     for path in (project.folder / "data/decoded").glob("*.h5"):
         assert path.stat().st_ino in in_cache
+        assert path.stat().st_nlink == 3  # the out, DVC's cache and the reuse store
         assert not path.stat().st_mode & 0o222
 
 
