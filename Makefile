@@ -9,7 +9,7 @@ UV := 0.13.9
 READY := .venv/.ready
 CODE := stages app data/demo data/human tests
 
-.PHONY: help setup repro test check format lock clean clean-reuse
+.PHONY: help setup repro test test-slow check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,7 +32,10 @@ repro: $(READY) ## build what has changed, from the corpus to the report, and pr
 	@cat metrics/evaluate/summary.txt
 
 test: $(READY) ## run the tests (a few minutes)
-	@python -m pytest -n 2
+	@python -m pytest -n 2 -m "not slow"
+
+test-slow: $(READY) ## run the tests that take minutes each or fetch packages
+	@python -m pytest -m slow
 
 check: $(READY) ## format, lint and types
 	@ruff format --check .
