@@ -32,7 +32,7 @@ repro: $(READY) ## build what has changed, from the corpus to the report, and pr
 	@cat metrics/evaluate/summary.txt
 
 test: $(READY) ## run the tests (a few minutes)
-	@python -m pytest -n 2 -m "not slow"
+	@python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY) ## run the tests that take minutes each or fetch packages
 	@python -m pytest -m slow
