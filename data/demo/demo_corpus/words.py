@@ -53,7 +53,11 @@ def split_of_item(key: str, params: DemoParams) -> str:
 
 @functools.cache
 def names(language: str) -> dict[str, tuple[Item, ...]]:
-    """All names CLDR and Faker have in a language, by kind, each with at least three letters."""
+    """All names CLDR and Faker have in a language, by kind, each with at least three letters and each once.
+
+    CLDR calls several keys alike (ARP and ARS are both the Argentine peso once the years in brackets are gone): only the
+    first keeps the name, or it might be said in training under one key and in the test under another.
+    """
     locale = locale_of(language)
     found: dict[str, list[Item]] = {"territories": [], "languages": [], "currencies": []}
     for kind, table in found.items():
@@ -63,7 +67,19 @@ def names(language: str) -> dict[str, tuple[Item, ...]]:
     found["units"] = [Item(f"units:{unit}", unit) for unit in units_of(language)]
     found["jobs"] = _jobs(language)
     found["phrases"] = _phrases(language)
-    return {kind: tuple(table) for kind, table in found.items()}
+    return _each_text_once(found)
+
+
+def _each_text_once(found: dict[str, list[Item]]) -> dict[str, tuple[Item, ...]]:
+    seen: set[str] = set()
+    once: dict[str, list[Item]] = {kind: [] for kind in found}
+    for kind, items in found.items():
+        for item in items:
+            text = item.text.casefold()
+            if text not in seen:
+                seen.add(text)
+                once[kind].append(item)
+    return {kind: tuple(items) for kind, items in once.items()}
 
 
 @functools.cache
