@@ -98,3 +98,10 @@ def test_no_data_stage_imports_tensorflow() -> None:
     for stage in ("manifest", "decode", "resample", "logmel", "resize"):
         for path in closure(stage_module(stage)):
             assert "learning" not in path.parts, f"{stage} imports {path}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_plain_out_is_left_out_of_the_cache(stage: str) -> None:
+    """It would switch the run cache off: params changed back would run the stage again."""
+    for out in STAGES[stage]["outs"]:
+        assert isinstance(out, str), f"{stage}: {out}"
