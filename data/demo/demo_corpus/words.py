@@ -55,8 +55,8 @@ def split_of_item(key: str, params: DemoParams) -> str:
 def names(language: str) -> dict[str, tuple[Item, ...]]:
     """All names CLDR and Faker have in a language, by kind, each with at least three letters and each once.
 
-    CLDR calls several keys alike (ARP and ARS are both the Argentine peso once the years in brackets are gone): only the
-    first keeps the name, or it might be said in training under one key and in the test under another.
+    CLDR calls several keys alike (ARP and ARS are both the Argentine peso once the years in brackets are gone): only
+    the first keeps the name, or it might be said in training under one key and in the test under another.
     """
     locale = locale_of(language)
     found: dict[str, list[Item]] = {"territories": [], "languages": [], "currencies": []}
