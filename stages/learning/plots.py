@@ -59,7 +59,7 @@ def language_picture(
     axes.plot([scores[i].precision for i in order], range(len(order)), "o", color=ORANGE, label="precision")
     axes.set_yticks(range(len(order)), [f"{languages[i]} ({scores[i].n})" for i in order], fontsize=8)
     axes.set(xlim=(0, 1.02), ylim=(-0.6, len(order) - 0.4), xlabel="share", title=title)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08 if len(order) < 20 else -0.02), ncols=2, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
 
 
