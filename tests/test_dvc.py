@@ -104,6 +104,28 @@ def test_dvc_killed_alone_never_makes_two_writers(make_project: MakeProject) -> 
     assert len(shards) == json.loads((project.folder / "metrics/decode/summary.json").read_text())["kept"]
 
 
+def test_flipped_byte_is_found_and_the_cure_that_the_message_names_works(make_project: MakeProject) -> None:
+    project = make_project().with_dvc()
+    project.run("dvc", "repro", "resample")
+    good = project.bytes_of("data/decoded", "data/resampled")
+    shard = sorted((project.folder / "data/decoded").glob("*.h5"))[0]
+    times = shard.stat()
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.chmod(0o644)
+    shard.write_bytes(content)  # in place: DVC's cache and the reuse store hold the same inode
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    project.set(resample={"quality": "MQ"})
+    output = project.run("dvc", "repro", "resample", status=255)
+    assert f"data/decoded/{shard.name} is damaged" in output
+    assert "exited with 74" in output
+    project.run("bash", "-c", output.split("by `")[1].split("`")[0])
+    project.run("dvc", "repro", "resample")
+    project.set(resample={"quality": "HQ"})
+    project.run("dvc", "repro", "resample")
+    assert project.bytes_of("data/decoded", "data/resampled") == good
+
+
 @pytest.mark.parametrize("stage", DATA)
 def test_one_folder_for_each_stage_under_metrics(make_project: MakeProject, stage: str) -> None:
     project = make_project()

@@ -157,8 +157,8 @@ class Shard:
 
     def _damaged(self, why: object) -> StorageError:
         return StorageError(
-            f"{self.path} is damaged or is no shard: {why}. Remove the file's folder and `data/.reuse`, "
-            "then run `dvc repro`; if the file came from DVC's cache, remove it there too (`dvc gc -w`)"
+            f"{self.path} is damaged or is no shard: {why}. Remove it, with its other names in DVC's cache and the "
+            f"reuse store, by `find . -samefile {self.path} -delete`; then `dvc repro` makes it anew"
         )
 
     def read(self, start: int, stop: int) -> np.ndarray:
