@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from stages.decode import decode_file
 from stages.logmel import log_mel
@@ -124,10 +123,8 @@ def images_of(path: str | Path, features: FeatureSettings) -> tuple[np.ndarray, 
     except (OSError, StorageError) as error:
         raise RejectedClip("unreadable", str(error.__context__ or error)) from None
     rate_hz = features.resample.rate_hz
-    # One thread, as in the stages: a matrix product can depend in its last bits on the number of threads.
-    with threadpool_limits(1):
-        bands = log_mel(resample(samples, own_rate_hz, features.resample), rate_hz, features.logmel)
-        images = resize_to_image(bands, rate_hz / features.logmel.hop_length, features.resize)
+    bands = log_mel(resample(samples, own_rate_hz, features.resample), rate_hz, features.logmel)
+    images = resize_to_image(bands, rate_hz / features.logmel.hop_length, features.resize)
     return images, len(samples) / own_rate_hz
 
 

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import scipy
+import scipy.sparse
 
 from stages.pipeline.params import Params, ResizeParams
 from stages.pipeline.runner import Step, map_shards, stage_main
@@ -46,7 +48,7 @@ def image_blocks(
         columns = max(1, round(params.width * len(part) / size))
         image = area_weights(len(part), columns) @ part  # (columns, bands)
         if part.shape[1] != params.height:
-            image = image @ area_weights(part.shape[1], params.height).T
+            image = (area_weights(part.shape[1], params.height) @ image.T).T
         image += params.range_db - image.max()
         pixels = np.rint(np.maximum(image, 0) * np.float32(255 / params.range_db))
         out = np.zeros((1, params.height, params.width, 1), np.uint8)
@@ -63,18 +65,19 @@ def window_starts(frames: int, size: int, stride: int) -> list[int]:
 
 
 @cache
-def area_weights(inputs: int, outputs: int) -> np.ndarray:
-    """Weights of the mean over equal areas.
+def area_weights(inputs: int, outputs: int) -> scipy.sparse.csr_array:
+    """Weights of the mean over equal areas; sparse for the reasons that `stages.logmel.band_filters` gives.
 
     Returns
     -------
-    np.ndarray [shape=(outputs, inputs), dtype=float32]; row i covers the interval [i, i + 1) * inputs / outputs, with
-    a share of the inputs at its ends; each row sums to 1
+    scipy.sparse.csr_array [shape=(outputs, inputs), dtype=float32]; row i covers the interval
+    [i, i + 1) * inputs / outputs, with a share of the inputs at its ends; each row sums to 1
     """
     edges = np.linspace(0, inputs, outputs + 1)
     cells = np.arange(inputs)
     overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
-    return np.asarray(np.maximum(0, overlap) * (outputs / inputs), np.float32)
+    weights = np.maximum(0, overlap) * (outputs / inputs)
+    return scipy.sparse.csr_array(weights.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class ResizeClip:
 
 def run(params: Params) -> None:
     item = Item(shape=(params.resize.height, params.resize.width, 1), dtype="uint8", per_chunk=1)
-    step = Step("resize", Path("data/features"), __file__, item, (params.resize,), {})
+    step = Step("resize", Path("data/features"), __file__, item, (params.resize,), {"scipy": scipy.__version__})
     map_shards(step, Path("data/logmel"), ResizeClip(params.resize), params)
 
 

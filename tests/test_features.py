@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import librosa
@@ -63,7 +66,7 @@ def test_overshoot_does_not_wrap_around() -> None:
 def test_filters_are_librosas(n_mels: int, n_fft: int, fmin_hz: float) -> None:
     params = make_params(logmel={"n_mels": n_mels, "n_fft": n_fft, "hop_length": 160, "fmin_hz": fmin_hz}).logmel
     expected = librosa.filters.mel(sr=16000, n_fft=n_fft, n_mels=n_mels, fmin=fmin_hz, fmax=8000)
-    ours = band_filters(16000, params)
+    ours = band_filters(16000, params).toarray()
     filled = expected.any(axis=1)  # librosa leaves bands narrower than a bin empty
     np.testing.assert_allclose(ours[filled], expected[filled], atol=1e-7)
     assert ours.any(axis=1).all()
@@ -97,6 +100,30 @@ def test_log_mel_of_a_long_recording_is_that_of_its_parts(seconds: float) -> Non
     assert np.abs(whole[t].astype(float) - expected).max() < 1 / 32 + 1e-3
 
 
+def test_bytes_do_not_depend_on_blas(tmp_path: Path) -> None:
+    """Found when two clones on one machine, one with OPENBLAS_CORETYPE set, made different images."""
+    program = (
+        "import hashlib, numpy as np\n"
+        "from tests.test_features import PARAMS, pcm\n"
+        "from stages.logmel import log_mel\n"
+        "from stages.resize import resize_to_image\n"
+        "bands = log_mel(pcm(5, 30, 16000), 16000, PARAMS.logmel)\n"
+        "images = resize_to_image(bands, 50.0, PARAMS.resize.model_copy(update={'height': 96}))\n"
+        "print(hashlib.sha256(bands.tobytes() + images.tobytes()).hexdigest())\n"
+    )
+    settings = [{"OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Prescott"}, {"OPENBLAS_NUM_THREADS": "2"}]
+    root = Path(__file__).parent.parent
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", **values},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for values in settings
+    }  # fmt: skip
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("axis", ["mel", "log", "linear"])
 def test_axes_are_evenly_spaced(axis: str) -> None:
     edges = band_edges(make_params(logmel={"axis": axis}).logmel)
@@ -108,7 +135,7 @@ def test_axes_are_evenly_spaced(axis: str) -> None:
 
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_area_weights_are_means_that_skip_nothing(inputs: int, outputs: int) -> None:
-    weights = area_weights(inputs, outputs).astype(float)
+    weights = area_weights(inputs, outputs).toarray().astype(float)
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(weights.sum(axis=0), outputs / inputs, rtol=1e-4)
 

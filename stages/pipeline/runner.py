@@ -16,7 +16,6 @@ import h5py
 import joblib
 import numpy as np
 from pydantic import BaseModel
-from threadpoolctl import threadpool_limits
 
 from stages.pipeline import shards as shards_module
 from stages.pipeline.errors import PipelineError, StorageError, TooManyRejectedError
@@ -135,9 +134,7 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
 
 
 def _make_shard(job: Job, path: Path, item: Item) -> ShardSummary:
-    # One thread for each worker: the number of workers must change no byte, and a matrix product can depend in its
-    # last bits on the number of threads.
-    with threadpool_limits(1), ShardWriter(path, item) as writer:
+    with ShardWriter(path, item) as writer:
         job.work(writer)
         return writer.finish()
 
