@@ -9,7 +9,7 @@ UV := 0.13.9
 READY := .venv/.ready
 CODE := stages app data/demo data/human tests
 
-.PHONY: help setup repro test test-slow check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro test test-slow check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ $(READY): requirements.lock
 		&& .venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock \
 		|| .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@touch $@
+
+setup-gpu: $(READY) ## then replace TensorFlow by its build for NVIDIA GPUs
+	@uv pip uninstall -q --python .venv/bin/python tensorflow-cpu
+	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra gpu
 
 repro: $(READY) ## build what has changed, from the corpus to the report, and print the result
 	@dvc repro
@@ -49,7 +53,7 @@ format: $(READY) ## format the code and mend what the linter can
 lock: $(READY) ## pin the newest versions that pyproject.toml allows
 	@python -m pip install -q --disable-pip-version-check uv==$(UV)
 	@uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra dev pyproject.toml -o requirements.lock
+		--extra cpu --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove what the pipeline built; DVC's cache stays, `dvc checkout` brings it back
 	@rm -rf data/manifest.csv data/manifest.json data/decoded data/resampled data/logmel data/features models/model

@@ -1,7 +1,7 @@
 """The networks: images of sound in, probabilities of languages out.
 
-`cnn5` is the network of the 2017 article "Spoken language recognition with deep convolutional networks"
-(192x192 log-mel images). `bands` is ours.
+`cnn5` is the network of the 2017 article that this project grew out of (192x192 log-mel images, 176 languages).
+`bands` is ours.
 
 Input: (batch, bands, columns, 1), values 0 to 255 as the resize stage stores them; row 0 is the lowest band.
 Output: (batch, languages), probabilities in float32.
