@@ -1,0 +1,90 @@
+"""README.md: every command in it is run, every link leads somewhere, every number in it was measured."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import ROOT, Project, speech_like, write_corpus
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+# Run elsewhere: the front doors by whoever clones the repository, set-up by both of them.
+FRONT_DOORS = ("make repro", "make test", "make setup")
+TINY = {
+    "logmel": {"n_mels": 32, "n_fft": 512, "fmin_hz": 100},
+    "resize": {"height": 32, "width": 32, "window_seconds": 1, "stride_seconds": 1},
+    "train": {"epochs": 1, "batch_size": 8, "augment": {"crop_columns": 0}},
+    "evaluate": {"bootstrap_samples": 100},
+}
+
+
+def test_there_are_commands() -> None:
+    assert {"make repro", "make test", "dvc repro", "dvc metrics diff", "dvc exp show"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", FRONT_DOORS)
+def test_front_doors_are_targets(command: str) -> None:
+    done = subprocess.run([*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert command in COMMANDS
+
+
+def test_every_command_runs(tmp_path: Path) -> None:
+    """In the README's order, in one repository, on a small corpus and a small network."""
+    recordings = write_corpus(tmp_path / "recordings", groups=8, clips=2)
+    project = Project(tmp_path / "project", tmp_path / "nothing")
+    for name in ("app", "models/.gitignore", *(f"metrics/{p.name}/.gitignore" for p in (ROOT / "metrics").iterdir())):
+        source, target = ROOT / name, project.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.is_file():
+            shutil.copy(source, target)
+    project.set(**TINY)
+    soundfile.write(project.folder / "new.mp3", speech_like(1), 16000)
+    project.with_dvc()
+    output = {}
+    for command in COMMANDS:
+        if command in FRONT_DOORS or command == "source .venv/bin/activate":
+            continue
+        real = command.replace("/path/to/recordings", str(recordings)).replace(
+            "/path/to/shared/folder", str(tmp_path / "remote")
+        )
+        output[command] = project.run("bash", "-c", real)
+    assert "test accuracy" in output["dvc repro"]
+    assert re.match(r"new\.mp3  l\d 0\.\d+", output["python -m app.predict new.mp3"])
+    assert "accuracy" in output["dvc metrics diff"]
+    assert "accuracy" in output["dvc exp show"]
+    assert (project.folder / "dvc_plots/index.html").is_file()
+    assert list((tmp_path / "remote").rglob("*"))
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_links_lead_somewhere(target: str) -> None:
+    if not target.startswith("https://"):
+        assert (ROOT / target).exists(), target
+
+
+def test_results_are_those_of_the_records() -> None:
+    filled = runpy.run_path(str(ROOT / "docs/fill_results.py"))["filled"]
+    assert filled(README, ROOT / "docs/results") == README
+
+
+def test_every_reason_code_is_explained() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "stages").rglob("*.py")))
+    reasons = set(re.findall(r'RejectedClip\(\s*"([a-z_]+)"', code))
+    reasons |= set(re.findall(r'\(\s*"(duplicate_[a-z]+|conflicting_labels)"', code))
+    reasons |= set(re.findall(r'row\.path, "([a-z_]+)"', code))
+    assert len(reasons) > 10
+    assert not {reason for reason in reasons if f"`{reason}`" not in README}
