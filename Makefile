@@ -9,7 +9,7 @@ UV := 0.13.9
 READY := .venv/.ready
 CODE := stages app data/demo data/human tests
 
-.PHONY: help setup setup-gpu repro test test-slow check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro test test-slow bench check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ test: $(READY) ## run the tests (a few minutes)
 
 test-slow: $(READY) ## run the tests that take minutes each or fetch packages
 	@python -m pytest -m slow
+
+bench: $(READY) ## measure the data path beside its peers (a few minutes, on idle cores)
+	@python benchmarks/data_path.py
 
 check: $(READY) ## format, lint and types
 	@ruff format --check .

@@ -1,6 +1,6 @@
 """Draw the README's pictures from a finished run: docs/images/spectrograms.png and docs/images/confusion.png.
 
-    python docs/make_images.py [LANGUAGE ...]
+    python -m docs.make_images [LANGUAGE ...]
 
 The spectrograms are images of the test split as the network sees them, five languages by one voice where the corpus
 has such a voice.
@@ -59,7 +59,7 @@ def first_image(row: Row, features: Path = FEATURES) -> np.ndarray:
 
 
 def draw(images: Sequence[np.ndarray], languages: Sequence[str], params: Params, path: Path) -> None:
-    """Spectrograms side by side, frequency in kHz and time in seconds; a palette of 128 colours keeps the file small."""
+    """Spectrograms side by side, frequency in kHz and time in seconds; 128 colours keep the file small."""
     height, seconds = images[0].shape[0], params.resize.window_seconds
     centres = band_edges(params.logmel)[1:-1]  # (n_mels,) Hz
     ticks = [hz for hz in _TICKS_HZ if centres[0] <= hz <= centres[-1] * 1.02]
@@ -91,5 +91,4 @@ def main(wanted: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, ".")
     main(sys.argv[1:])
