@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import ROOT, Project
 from test_runner import OUTS, finished, wait_for
 
 MakeProject = Callable[..., Project]
@@ -61,7 +62,7 @@ def test_clone_with_the_cache_gets_everything_without_running(make_project: Make
     first = project.bytes_of(*OUTS)
     for out in ("decoded", "resampled", "logmel", "features"):
         project.run("rm", "-rf", f"data/{out}")
-    project.run("dvc", "checkout")
+    project.run("dvc", "checkout", *DATA[1:])
     assert project.bytes_of(*OUTS) == first
 
 
@@ -134,3 +135,15 @@ def test_one_folder_for_each_stage_under_metrics(make_project: MakeProject, stag
         "quarantine.csv",
         "summary.json",
     ]
+
+
+def test_corpus_that_is_not_built_does_not_stop_checkout_nor_pull(make_project: MakeProject, tmp_path: Path) -> None:
+    """The corpus of real recordings is built only where it is used; everybody else must be able to pull."""
+    project = make_project()
+    shutil.copytree(ROOT / "data/human", project.folder / "data/human", ignore=shutil.ignore_patterns("clips", ".*"))
+    project.with_dvc()
+    (project.folder / "dvc.yaml").unlink()
+    (tmp_path / "remote").mkdir()
+    project.run("dvc", "remote", "add", "-d", "team", str(tmp_path / "remote"))
+    project.run("dvc", "checkout")
+    project.run("dvc", "pull")
