@@ -7,7 +7,6 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 UV := 0.13.9
 READY := .venv/.ready
-CODE := stages app data/demo data/human tests
 
 .PHONY: help setup setup-gpu repro test test-slow bench check format lock clean clean-reuse
 
