@@ -55,7 +55,7 @@ format: $(READY) ## format the code and mend what the linter can
 lock: $(READY) ## pin the newest versions that pyproject.toml allows
 	@python -m pip install -q --disable-pip-version-check uv==$(UV)
 	@uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra cpu --extra dev pyproject.toml -o requirements.lock
+		--extra cpu --extra cluster --extra export --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove what the pipeline built; DVC's cache stays, `dvc checkout` brings it back
 	@rm -rf data/manifest.csv data/manifest.json data/decoded data/resampled data/logmel data/features models/model
