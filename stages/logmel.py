@@ -23,7 +23,9 @@ from stages.pipeline.params import LogmelParams, Params
 from stages.pipeline.runner import Step, map_shards, stage_main
 from stages.pipeline.shards import ClipView, Item, Shard, Signal
 
-_FRAMES_PER_BLOCK = 512
+# So few that a block stays in the processor's cache: with 512 the same work takes three times as long.
+_FRAMES_PER_BLOCK = 64
+_BLOCKS_PER_READ = 32
 _FULL_SCALE = np.float32(32768)
 
 
@@ -44,24 +46,34 @@ def log_mel(samples: np.ndarray | ClipView, rate_hz: int, params: LogmelParams) 
 
 
 def log_mel_blocks(samples: np.ndarray | ClipView, rate_hz: int, params: LogmelParams) -> Iterator[np.ndarray]:
-    """The same, some hundred frames at a time."""
+    """The same, some two thousand frames at a time."""
     n_fft, hop = params.n_fft, params.hop_length
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     window = hann.astype(np.float32) / _FULL_SCALE
     filters = band_filters(rate_hz, params)  # (bands, bins)
+    floor, ten = np.float32(10 ** (params.floor_db / 10)), np.float32(10)
     frames = 1 + len(samples) // hop
-    for first in range(0, frames, _FRAMES_PER_BLOCK):
-        count = min(_FRAMES_PER_BLOCK, frames - first)
+    at_once = _FRAMES_PER_BLOCK * _BLOCKS_PER_READ
+    for first in range(0, frames, at_once):
+        count = min(at_once, frames - first)
         begin = first * hop - n_fft // 2
         end = begin + (count - 1) * hop + n_fft
-        block = samples[max(0, begin) : min(len(samples), end)]
-        padded = np.pad(block, (max(0, -begin), max(0, end - len(samples))))
+        padded = np.zeros(end - begin, np.float32)
+        inside = slice(max(0, begin), min(len(samples), end))
+        padded[inside.start - begin : inside.stop - begin] = samples[inside]
         framed = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]  # (frames, n_fft)
-        spectrum = scipy.fft.rfft(framed * window, axis=1)  # (frames, bins), complex64
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        energy = (filters @ power.T).T  # (frames, bands)
-        np.maximum(energy, np.float32(10 ** (params.floor_db / 10)), out=energy)
-        yield (np.float32(10) * np.log10(energy)).astype(np.float16)
+        out = np.empty((count, params.n_mels), np.float16)
+        for start in range(0, count, _FRAMES_PER_BLOCK):
+            block = slice(start, start + _FRAMES_PER_BLOCK)
+            spectrum = scipy.fft.rfft(framed[block] * window, axis=1, overwrite_x=True)  # (frames, bins), complex64
+            power = np.square(spectrum.real)
+            power += np.square(spectrum.imag)
+            energy = filters @ power.T  # (bands, frames)
+            np.maximum(energy, floor, out=energy)
+            np.log10(energy, out=energy)
+            energy *= ten
+            out[block] = energy.T
+        yield out
 
 
 @cache

@@ -19,7 +19,9 @@ from stages.pipeline.runner import Step, map_shards, stage_main
 from stages.pipeline.shards import Item, Shard, Signal, blocks_of
 
 ITEM = Item(shape=(), dtype="int16")
-_BLOCK_SAMPLES = 1 << 20
+# One read of the shard, and what soxr gets at once: so little that it stays in the processor's cache.
+_READ_SAMPLES = 1 << 20
+_BLOCK_SAMPLES = 1 << 14
 
 
 def resample(samples: np.ndarray, from_hz: float, params: ResampleParams) -> np.ndarray:
@@ -44,7 +46,8 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_hz: float, params: Resamp
         return
     stream = soxr.ResampleStream(from_hz, params.rate_hz, 1, dtype="float32", quality=params.quality)
     for block in blocks:
-        yield _round(stream.resample_chunk(block.astype(np.float32)))
+        parts = [stream.resample_chunk(part.astype(np.float32)) for part in blocks_of(block, _BLOCK_SAMPLES)]
+        yield np.concatenate([_round(part) for part in parts])
     yield _round(stream.resample_chunk(np.zeros(0, np.float32), last=True))
 
 
@@ -60,7 +63,7 @@ class ResampleClip:
     params: ResampleParams
 
     def __call__(self, shard: Shard, i: int) -> Signal:
-        blocks = blocks_of(shard.view(i), _BLOCK_SAMPLES)
+        blocks = blocks_of(shard.view(i), _READ_SAMPLES)
         return Signal(self.params.rate_hz, resample_blocks(blocks, float(shard.rates_hz[i]), self.params))
 
 

@@ -1,7 +1,7 @@
 """Shards: HDF5 files that hold a few dozen clips each, written once and never opened for writing again.
 
 All stages share one form, a ragged array. `data` holds the clips' items one after another along its first axis
-(samples, frames or images); `clips` says which items belong to which clip and carries each clip's SHA-256. Recordings
+(samples, frames or images); `clips` says which items belong to which clip and carries each clip's hash (BLAKE3: a fourth of SHA-256's time). Recordings
 that a stage rejected are listed inside the shard too, so that a shard taken from the reuse store tells the whole story.
 
 Same input, same bytes: no timestamps, HDF5's default (oldest) format, a fixed order. Every chunk has a Fletcher-32
@@ -10,7 +10,6 @@ checksum, so a flipped byte is an error and not a wrong feature.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +19,14 @@ from types import TracebackType
 
 import h5py
 import numpy as np
+from blake3 import blake3
 
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.files import sha256_of_json, sync
 
 FORMAT = 1
 _CHUNK_BYTES = 1 << 17
-_VERIFY_BYTES = 1 << 23
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Shard:
     ids, paths : list of str, one for each clip
     rates_hz : np.ndarray [shape=(clips,)], items per second
     lengths : np.ndarray [shape=(clips,)], items of each clip
-    digests : list of str, SHA-256 of each clip's data, hexadecimal
+    digests : list of str, BLAKE3 of each clip's data, hexadecimal
     data : h5py.Dataset [shape=(items, *item_shape)]
 
     Raises
@@ -185,20 +185,30 @@ class Shard:
         )
 
     def verify(self) -> None:
-        """Read everything once and compare it with the digests.
+        """Read everything once, so that HDF5 compares each chunk with its checksum.
 
         Raises
         ------
         StorageError
-            Something is not what was written.
+            Something is not what was written, or was never written: HDF5 gives zeros for a chunk that is missing.
         """
-        for i, expected in enumerate(self.digests):
-            digest, view = hashlib.sha256(), self.view(i)
-            step = max(1, _VERIFY_BYTES // max(1, self.data.dtype.itemsize * int(np.prod(self.data.shape[1:]))))
-            for start in range(0, len(view), step):
-                digest.update(np.ascontiguousarray(view[start : start + step]).data)
-            if digest.hexdigest() != expected:
-                raise self._damaged(f"the clip {self.paths[i]} has another SHA-256 than was written")
+        items, per_chunk = len(self.data), self.data.chunks[0]
+        found, expected = self.data.id.get_num_chunks(), -(-items // per_chunk)
+        if items != self._starts[-1] or found != expected:
+            raise self._damaged(f"expected {self._starts[-1]} items in {expected} chunks, found {items} in {found}")
+        step = _items_at_once(self.data.chunks, self.data.dtype)
+        buffer = np.empty((min(step, items), *self.data.shape[1:]), self.data.dtype)
+        try:
+            for start in range(0, items, step):
+                stop = min(start + step, items)
+                self.data.read_direct(buffer, np.s_[start:stop], np.s_[: stop - start])
+        except OSError as error:
+            raise self._damaged(error) from error
+
+
+def _items_at_once(chunks: tuple[int, ...], dtype: np.dtype) -> int:
+    """Items in a whole number of chunks, about a megabyte: what stays in the processor's cache."""
+    return chunks[0] * max(1, _BUFFER_BYTES // (int(np.prod(chunks)) * dtype.itemsize))
 
 
 class ShardWriter:
@@ -222,7 +232,9 @@ class ShardWriter:
         self._clips: dict[str, list[object]] = {k: [] for k in ("id", "path", "rate_hz", "length", "digest")}
         self._rejected: list[Rejection] = []
         self._seconds = 0.0
-        self._end = 0
+        # Items wait here until they fill whole chunks: HDF5 is slow with parts of them.
+        self._buffer = np.empty((_items_at_once(item.chunks(), np.dtype(item.dtype)), *item.shape), item.dtype)
+        self._written, self._waiting = 0, 0
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -239,17 +251,14 @@ class ShardWriter:
 
         seconds : duration of the sound, where it doesn't follow from the number of items.
         """
-        start, digest = self._end, hashlib.sha256()
+        start, digest = self._end, blake3()
         try:
             signal = make()
             for block in signal.blocks:
-                digest.update(np.ascontiguousarray(block).data)
-                self._data.resize(self._end + len(block), axis=0)
-                self._data[self._end : self._end + len(block)] = block
-                self._end += len(block)
+                digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+                self._append(block)
         except RejectedClip as rejected:
-            self._end = start
-            self._data.resize(start, axis=0)
+            self._take_back(start)
             self._rejected.append(Rejection(clip_id, path, rejected.reason, rejected.detail))
             return
         length = self._end - start
@@ -257,6 +266,34 @@ class ShardWriter:
         values = (clip_id, path, signal.rate_hz, length, digest.hexdigest())
         for name, value in zip(self._clips, values, strict=True):
             self._clips[name].append(value)
+
+    @property
+    def _end(self) -> int:
+        return self._written + self._waiting
+
+    def _append(self, block: np.ndarray) -> None:
+        while len(block):
+            part = block[: len(self._buffer) - self._waiting]
+            self._buffer[self._waiting : self._waiting + len(part)] = part
+            self._waiting += len(part)
+            block = block[len(part) :]
+            if self._waiting == len(self._buffer):
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._data.resize(self._end, axis=0)
+            self._data[self._written :] = self._buffer[: self._waiting]
+            self._written, self._waiting = self._end, 0
+
+    def _take_back(self, end: int) -> None:
+        """Forget the items from `end` on."""
+        if end < self._written:  # some went to the file: what stays of the last buffer comes back
+            first = end - end % len(self._buffer)
+            self._buffer[: end - first] = self._data[first:end]
+            self._data.resize(first, axis=0)
+            self._written = first
+        self._waiting = end - self._written
 
     def finish(self) -> ShardSummary:
         """Close, flush to the disk, reopen, verify, rename.
@@ -266,6 +303,7 @@ class ShardWriter:
         StorageError
             What is on the disk is not what was written.
         """
+        self._flush()
         digest = sha256_of_json(self._clips)
         record = {
             "digest": digest,
