@@ -40,8 +40,8 @@ test: $(READY) ## run the tests (a few minutes)
 test-slow: $(READY) ## run the tests that take minutes each or fetch packages
 	@python -m pytest -m slow
 
-bench: $(READY) ## measure the data path beside its peers (a few minutes, on idle cores)
-	@python benchmarks/data_path.py
+bench: $(READY) ## measure everything beside its peers, on idle cores (about an hour); writes benchmarks/results.md
+	@python -m benchmarks
 
 check: $(READY) ## format, lint and types
 	@ruff format --check .

@@ -1,28 +1,27 @@
 """What the data path costs beside its peers, on the same MP3 clips in the same run.
 
-    python benchmarks/data_path.py --clips 200 --json
+    python benchmarks/data_path.py --clips 600 --json
 
-Contestants run in turn, each as a process of its own with one worker; CPU seconds are those of the whole process
-tree, start included; each figure is the median over the rounds.
-
-- bare decode     libsndfile reads each file, nothing is kept
-- published path  the 2017 article's: librosa.load(kaiser_fast), melspectrogram, power_to_db; nothing is kept
-- modern path     the same with librosa's present defaults (soxr_hq); nothing is kept
-- ours            decode, resample, logmel and resize: each written to disk, verified and hashed
+The contestants run in turn, each as processes of its own on one core; CPU seconds are those of the whole process
+tree, start included; each ratio is the median over the rounds. `benchmarks/peers.py` holds the peers. Ours is decode,
+resample, logmel and resize, each written to disk, verified and hashed. Last, the wall time of the same stages with one
+worker and with two, which needs two idle cores to mean anything.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import yaml
@@ -30,28 +29,19 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "resample", "logmel", "resize")
 OUTS = {"decode": "decoded", "resample": "resampled", "logmel": "logmel", "resize": "features"}
-
-BARE = """
-import sys, soundfile
-for path in sys.argv[1:]:
-    soundfile.read(path, dtype="float32")
-"""
-LIBROSA = """
-import sys, librosa
-for path in sys.argv[2:]:
-    samples, rate = librosa.load(path, sr=16000, res_type=sys.argv[1])
-    power = librosa.feature.melspectrogram(y=samples, sr=rate, n_fft=1024, hop_length=160, n_mels=192)
-    librosa.power_to_db(power)
-"""
+PEERS = ("bare", "functions", "modern", "published", "kaldi", "ffmpeg")
+DEMO = ROOT / "data/demo/clips"
 
 
-def cpu_seconds(command: list[str], folder: Path) -> float:
-    """User and system seconds of a process and all its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def run(command: list[str], folder: Path) -> tuple[float, float]:
+    """CPU seconds of a process and all its children, and wall seconds."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    subprocess.run(command, cwd=folder, env={**os.environ, **threads}, check=True, capture_output=True)
+    result = subprocess.run(command, cwd=folder, env={**os.environ, **threads}, capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"{' '.join(command[:4])} ended with status {result.returncode}:\n{result.stderr[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - start
 
 
 def prepare(source: Path, clips: int, folder: Path) -> list[str]:
@@ -59,72 +49,132 @@ def prepare(source: Path, clips: int, folder: Path) -> list[str]:
     found = sorted(source.glob("*/*.mp3"), key=lambda path: path.name[::-1])[:clips]
     if len(found) < clips:
         sys.exit(f"expected {clips} MP3 clips in {source}, found {len(found)}; run `make repro` first")
-    for number, path in enumerate(found):
-        # two labels, so that few clips fill every split: labels cost nothing here
-        target = folder / "clips" / "ab"[number % 2] / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+    (folder / "clips").mkdir()
+    with (folder / "clips/corpus.csv").open("w", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(("path", "language", "split"))
+        for number, path in enumerate(found):  # labels cost nothing here: two, so that few clips fill each split
+            shutil.copy(path, folder / "clips" / path.name)
+            table.writerow((path.name, "ab"[number % 2], ("train", "test")[number // 2 % 2]))
     shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    write_params(folder, workers=1)
+    run([sys.executable, "-m", "stages.manifest"], folder)
+    return [os.path.relpath(path, folder) for path in sorted((folder / "clips").glob("*.mp3"))]
+
+
+def write_params(folder: Path, workers: int) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["dataset"] = "clips"
-    params["manifest"] |= {"split_by": "random", "max_reject_fraction": 0.0}
-    params["execution"] |= {"workers": 1}
+    params["manifest"] |= {"max_reject_fraction": 0.0}
+    params["execution"] |= {"workers": workers}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    subprocess.run([sys.executable, "-m", "stages.manifest"], cwd=folder, check=True, capture_output=True)
-    return [os.path.relpath(path, folder) for path in sorted((folder / "clips").glob("*/*.mp3"))]
 
 
-def measure(source: Path, clips: int, rounds: int) -> dict[str, object]:
+def measure(source: Path = DEMO, clips: int = 600, rounds: int = 5) -> dict[str, object]:
+    cpu: dict[str, list[float]] = defaultdict(list)
+    speedup: dict[str, list[float]] = defaultdict(list)
+    stage = {name: [sys.executable, "-m", f"stages.{name}"] for name in STAGES}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
         files = prepare(source, clips, folder)
-        peers = {
-            "bare": [sys.executable, "-c", BARE, *files],
-            "published": [sys.executable, "-c", LIBROSA, "kaiser_fast", *files],
-            "modern": [sys.executable, "-c", LIBROSA, "soxr_hq", *files],
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in (*peers, *STAGES)}
-        cpu_seconds([sys.executable, "-c", LIBROSA, "kaiser_fast", files[0]], folder)  # numba compiles and caches
+        peer = {name: [sys.executable, str(ROOT / "benchmarks/peers.py"), name] for name in PEERS}
+        run([*peer["published"], files[0]], folder)  # numba compiles and caches
         for _ in range(rounds):
-            for peer, command in peers.items():
-                seconds[peer].append(cpu_seconds(command, folder))
-            shutil.rmtree(folder / "data/.reuse", ignore_errors=True)
-            for stage in STAGES:
-                seconds[stage].append(cpu_seconds([sys.executable, "-m", f"stages.{stage}"], folder))
-        sizes = {
-            stage: sum(path.stat().st_size for path in (folder / "data" / OUTS[stage]).glob("*.h5")) for stage in STAGES
-        }
-    ours = [sum(values) for values in zip(*(seconds[stage] for stage in STAGES), strict=True)]
+            for contestant in PEERS:
+                cpu[contestant].append(run([*peer[contestant], *files], folder)[0])
+            wall: dict[tuple[str, int], float] = {}
+            for workers in (2, 1):
+                write_params(folder, workers)
+                shutil.rmtree(folder / "data/.reuse", ignore_errors=True)
+                for one in STAGES:
+                    seconds, wall[one, workers] = run(stage[one], folder)
+                    if workers == 1:
+                        cpu[one].append(seconds)
+                        cpu[f"{one} again"].append(run(stage[one], folder)[0])  # finds all its shards: the start
+            for one in STAGES:
+                speedup[one].append(wall[one, 1] / wall[one, 2])
+            speedup["all"].append(sum(wall[one, 1] for one in STAGES) / sum(wall[one, 2] for one in STAGES))
+        sizes = {one: sum(path.stat().st_size for path in (folder / "data" / OUTS[one]).glob("*.h5")) for one in STAGES}
+    cpu["ours"] = [sum(values) for values in zip(*(cpu[one] for one in STAGES), strict=True)]
+    cpu["starts"] = [sum(values) for values in zip(*(cpu[f"{one} again"] for one in STAGES), strict=True)]
 
-    def ratio(peer: str) -> float:
-        return round(statistics.median(a / b for a, b in zip(ours, seconds[peer], strict=True)), 2)
+    def ratio(contestant: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(cpu["ours"], cpu[contestant], strict=True)), 2)
 
+    median = {name: statistics.median(values) for name, values in cpu.items()}
     return {
         "clips": clips,
         "rounds": rounds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "ratio_to_bare_decode": ratio("bare"),
         "ratio_to_published_path": ratio("published"),
         "ratio_to_modern_path": ratio("modern"),
-        "clips_per_cpu_second": round(clips / statistics.median(ours), 1),
-        "bytes_per_clip": {stage: sizes[stage] // clips for stage in STAGES},
-        "cpu_seconds": {name: round(statistics.median(values), 2) for name, values in seconds.items()},
+        "ratio_to_kaldi_path": ratio("kaldi"),
+        "ratio_to_ffmpeg_path": ratio("ffmpeg"),
+        "ratio_to_own_functions": ratio("functions"),
+        "clips_per_cpu_second": round(clips / median["ours"], 1),
+        "bytes_per_clip": {one: sizes[one] // clips for one in STAGES},
+        "cpu_seconds": {name: round(value, 3) for name, value in median.items()},
+        "two_workers_speedup": {name: round(statistics.median(values), 2) for name, values in speedup.items()},
     }
+
+
+def section(result: dict[str, object]) -> str:
+    """The result as Markdown, for benchmarks/results.md."""
+    cpu: dict[str, float] = result["cpu_seconds"]  # type: ignore[assignment]
+    speedup: dict[str, float] = result["two_workers_speedup"]  # type: ignore[assignment]
+    sizes: dict[str, int] = result["bytes_per_clip"]  # type: ignore[assignment]
+    clips = int(str(result["clips"]))
+
+    def line(label: str, *names: str) -> str:
+        seconds = sum(cpu[name] for name in names)
+        return f"| {label} | {1000 * seconds / clips:.2f} | {seconds / cpu['bare']:.2f} | {cpu['ours'] / seconds:.2f} |"
+
+    work = {one: 1000 * (cpu[one] - cpu[f"{one} again"]) / clips for one in STAGES}
+    rows = [
+        line("bare decode: libsndfile, nothing else", "bare"),
+        line("**decode + resample + logmel + resize**: written, verified, hashed", "ours"),
+        line("the same four functions in one process, nothing written", "functions"),
+        line("librosa with its present defaults (soxr_hq), nothing written", "modern"),
+        line("the article's path as published (kaiser_fast), nothing written", "published"),
+        line("soundfile + soxr + kaldi-native-fbank (80 bands), nothing written", "kaldi"),
+        line("a process of ffmpeg a file + kaldi-native-fbank, nothing written", "ffmpeg"),
+    ]
+    stage_rows = [
+        f"| {one} | {cpu[one]:.2f} | {cpu[f'{one} again']:.2f} | {work[one]:.2f} | {sizes[one]:,} | "
+        f"{speedup[one]:.2f} |"
+        for one in STAGES
+    ]
+    return "\n".join(
+        [
+            "## Data path",
+            "",
+            f"{clips} MP3 clips of 10 s, 44.1 kHz stereo; CPU time of the whole process tree, starts included; medians "
+            f"of {result['rounds']} runs in turn.",
+            "",
+            "| path | CPU ms a clip | times bare decode | ours takes |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "A stage's start is the stage run again with nothing to do; its work is the rest.",
+            "",
+            "| stage | CPU s | of that the start | work, ms a clip | bytes a clip | two workers against one, wall |",
+            "|---|---|---|---|---|---|",
+            *stage_rows,
+            f"| all | {cpu['ours']:.2f} | {cpu['starts']:.2f} | {sum(work.values()):.2f} | {sum(sizes.values()):,} | "
+            f"{speedup['all']:.2f} |",
+        ]
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--source", type=Path, default=ROOT / "data/demo/clips", help="<language>/<name>.mp3")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("--source", type=Path, default=DEMO, help="<language>/<name>.mp3")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of Markdown")
     arguments = parser.parse_args()
     result = measure(arguments.source.resolve(), arguments.clips, arguments.rounds)
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name}: {value}")
+    print(json.dumps(result) if arguments.json else section(result))
 
 
 if __name__ == "__main__":
