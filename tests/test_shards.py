@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,45 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "s0.h5").read_bytes() == write(tmp_path / "s1.h5").read_bytes()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(0, 700_000), st.booleans()), max_size=6), st.integers(1, 300_000))
+def test_any_lengths_and_rejections(clips: list[tuple[int, bool]], step: int) -> None:
+    """Buffers of a megabyte are written whole; what a rejected recording has put into them or into the file goes."""
+    item = Item(shape=(), dtype="int32")
+
+    def blocks(number: int, length: int, whole: bool) -> Iterator[np.ndarray]:
+        for start in range(0, length, step):
+            yield np.arange(start, min(start + step, length), dtype=np.int32) + number
+        if not whole:
+            raise RejectedClip("undecodable")
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s0.h5"
+        with ShardWriter(path, item) as writer:
+            for number, (length, whole) in enumerate(clips):
+                writer.add(str(number), "a.wav", lambda n=number, c=(length, whole): Signal(10, blocks(n, *c)))  # type: ignore[misc]
+            writer.finish()
+        with Shard(path) as shard:
+            kept = [(number, length) for number, (length, whole) in enumerate(clips) if whole]
+            assert shard.ids == [str(number) for number, _ in kept]
+            for i, (number, length) in enumerate(kept):
+                np.testing.assert_array_equal(shard.clip(i), np.arange(length) + number)
+
+
+def test_a_chunk_that_was_never_written_is_found(tmp_path: Path) -> None:
+    path, hollow = write(tmp_path / "s0.h5"), tmp_path / "s1.h5"
+    with h5py.File(path) as whole, h5py.File(hollow, "w") as file:
+        for name in ("clips", "summary"):
+            whole.copy(name, file)
+        data = whole["data"]
+        file.create_dataset("data", data.shape, data.dtype, chunks=data.chunks, maxshape=data.maxshape, fletcher32=True)
+        file.attrs["format"] = whole.attrs["format"]
+    with Shard(hollow) as shard:
+        assert not shard.clip(0).any()  # as HDF5 has it, that is no error
+        with pytest.raises(StorageError, match="chunks"):
+            shard.verify()
 
 
 def test_every_flipped_byte_of_data_is_found(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Shards: HDF5 files that hold a few dozen clips each, written once and never opened for writing again.
 
 All stages share one form, a ragged array. `data` holds the clips' items one after another along its first axis
-(samples, frames or images); `clips` says which items belong to which clip and carries each clip's hash (BLAKE3: a fourth of SHA-256's time). Recordings
-that a stage rejected are listed inside the shard too, so that a shard taken from the reuse store tells the whole story.
+(samples, frames or images); `clips` says which items belong to which clip and carries each clip's hash (BLAKE3, in a
+fourth of SHA-256's time). Recordings that a stage rejected are listed inside the shard too, so that a shard taken from
+the reuse store tells the whole story.
 
 Same input, same bytes: no timestamps, HDF5's default (oldest) format, a fixed order. Every chunk has a Fletcher-32
 checksum, so a flipped byte is an error and not a wrong feature.

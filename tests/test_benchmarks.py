@@ -1,0 +1,55 @@
+"""The benchmarks at their smallest: that they run and say what they promise. No timing is judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import ROOT, speech_like
+
+from benchmarks.__main__ import NAMES, PAGE, RESULTS, page
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "es").mkdir()
+    for number in range(8):
+        soundfile.write(folder / f"es/{number}.mp3", speech_like(number, 2.0, 44100), 44100)
+    return folder
+
+
+def bench(name: str, source: Path) -> dict[str, object]:
+    command = [sys.executable, f"benchmarks/{name}.py", "--clips", "8", "--rounds", "1", "--source", str(source)]
+    out = subprocess.run([*command, "--json"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
+    return dict(json.loads(out.stdout))
+
+
+def test_data_path(clips: Path) -> None:
+    result = bench("data_path", clips)
+    ratios = {"ratio_to_bare_decode", "ratio_to_published_path", "ratio_to_modern_path"}
+    assert {*ratios, "clips_per_cpu_second", "bytes_per_clip"} <= set(result)
+    assert all(float(str(result[name])) > 0 for name in ratios)
+    # 2 s at 44.1 kHz and at 16 kHz in 16 bit; 101 frames of 192 half floats; one image
+    least = {"decode": 176_400, "resample": 64_000, "logmel": 38_784, "resize": 36_864}
+    sizes = result["bytes_per_clip"]
+    assert isinstance(sizes, dict)
+    assert all(least[stage] <= sizes[stage] < 1.2 * least[stage] + 9000 for stage in least)
+
+
+def test_disk(clips: Path) -> None:
+    result = bench("disk", clips)
+    links = result["links"]
+    assert isinstance(links, dict)
+    assert links["hardlink"]["times"] < 1.1 < 2.5 < links["copy"]["times"]
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="no results are committed yet")
+def test_page_is_made_from_the_results() -> None:
+    results = json.loads(RESULTS.read_text())
+    assert set(results) <= set(NAMES)
+    assert PAGE.read_text() == page(results)
