@@ -13,13 +13,16 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import soundfile
 
+from stages.pipeline.donors import ClipWriter
 from stages.pipeline.duplicates import across_splits
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.ffmpeg_pipe import command, ffmpeg_version, find_ffmpeg, pcm_blocks
@@ -28,7 +31,7 @@ from stages.pipeline.manifest_table import Row, dataset_root, read_manifest
 from stages.pipeline.params import DecodeParams, Params
 from stages.pipeline.paths import unescape_path
 from stages.pipeline.runner import Job, Step, account, run_step, stage_main
-from stages.pipeline.shards import Item, ShardWriter, Signal
+from stages.pipeline.shards import Item, Signal
 
 ITEM = Item(shape=(), dtype="int16")
 _BLOCK_SAMPLES = 1 << 17  # of all channels together; so few that a block stays in the processor's cache
@@ -173,22 +176,32 @@ class DecodeShard:
     params: DecodeParams
     drop: dict[str, tuple[str, str]]
 
-    def __call__(self, writer: ShardWriter) -> None:
+    def sources(self) -> list[str]:
+        return [source for row in self.rows if (source := self._source(row))]
+
+    def _source(self, row: Row) -> str:
+        # The extension belongs to it: ffmpeg looks there where the content leaves a doubt.
+        return "" if row.id in self.drop else row.sha256 + Path(row.path).suffix.lower()
+
+    def __call__(self, writer: ClipWriter) -> None:
         for row in self.rows:
-            path = Path(self.root) / unescape_path(row.path)
-            with _open(path) as handle:
-                if sha256_of_file(handle) != row.sha256:
-                    raise StorageError(
-                        f"{row.path} is not the file that the manifest lists (another SHA-256); "
-                        "run `dvc repro -f manifest`"
-                    )
+            with ExitStack() as stack:  # the recording stays open while its blocks are written
+                writer.add(row.id, row.path, partial(self._make, row, stack), source=self._source(row))
 
-                def make(handle: IO[bytes] = handle, row: Row = row, path: Path = path) -> Signal:
-                    if row.id in self.drop:
-                        raise RejectedClip(*self.drop[row.id])
-                    return decode_stream(handle, os.fspath(path), self.params)
+    def _make(self, row: Row, stack: ExitStack) -> Signal:
+        if row.id in self.drop:
+            raise RejectedClip(*self.drop[row.id])
+        path = Path(self.root) / unescape_path(row.path)
+        handle = stack.enter_context(_open(path))
+        if sha256_of_file(handle) != row.sha256:
+            raise StorageError(
+                f"{row.path} is not the file that the manifest lists (another SHA-256); run `dvc repro -f manifest`"
+            )
+        return decode_stream(handle, os.fspath(path), self.params)
 
-                writer.add(row.id, row.path, make)
+
+def _libraries(ffmpeg: str) -> dict[str, str]:
+    return {"libsndfile": soundfile.__libsndfile_version__, "ffmpeg": ffmpeg_version(find_ffmpeg(ffmpeg))}
 
 
 def run(params: Params) -> None:
@@ -196,13 +209,10 @@ def run(params: Params) -> None:
     step = Step(
         "decode",
         Path("data/decoded"),
-        __file__,
+        (__name__, "stages.pipeline.ffmpeg_pipe"),
         ITEM,
         (params.decode,),
-        {
-            "libsndfile": soundfile.__libsndfile_version__,
-            "ffmpeg": ffmpeg_version(find_ffmpeg(params.decode.ffmpeg)),
-        },
+        partial(_libraries, params.decode.ffmpeg),
     )
     by_shard: dict[str, list[Row]] = defaultdict(list)
     for row in rows:

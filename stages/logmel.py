@@ -136,9 +136,13 @@ class LogmelClip:
         return Signal(rate_hz / self.params.hop_length, blocks)
 
 
+def _libraries() -> dict[str, str]:
+    return {"scipy": scipy.__version__}
+
+
 def run(params: Params) -> None:
     item = Item(shape=(params.logmel.n_mels,), dtype="float16")
-    step = Step("logmel", Path("data/logmel"), __file__, item, (params.logmel,), {"scipy": scipy.__version__})
+    step = Step("logmel", Path("data/logmel"), (__name__,), item, (params.logmel,), _libraries)
     map_shards(step, Path("data/resampled"), LogmelClip(params.logmel), params)
 
 

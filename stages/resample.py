@@ -67,14 +67,18 @@ class ResampleClip:
         return Signal(self.params.rate_hz, resample_blocks(blocks, float(shard.rates_hz[i]), self.params))
 
 
+def _libraries() -> dict[str, str]:
+    return {"soxr": soxr.__libsoxr_version__}
+
+
 def run(params: Params) -> None:
     step = Step(
         "resample",
         Path("data/resampled"),
-        __file__,
+        (__name__,),
         ITEM,
         (params.resample,),
-        {"soxr": soxr.__libsoxr_version__},
+        _libraries,
     )
     map_shards(step, Path("data/decoded"), ResampleClip(params.resample), params)
 

@@ -88,9 +88,13 @@ class ResizeClip:
         return Signal(0.0, image_blocks(shard.view(i), float(shard.rates_hz[i]), self.params))
 
 
+def _libraries() -> dict[str, str]:
+    return {"scipy": scipy.__version__}
+
+
 def run(params: Params) -> None:
     item = Item(shape=(params.resize.height, params.resize.width, 1), dtype="uint8", per_chunk=1)
-    step = Step("resize", Path("data/features"), __file__, item, (params.resize,), {"scipy": scipy.__version__})
+    step = Step("resize", Path("data/features"), (__name__,), item, (params.resize,), _libraries)
     map_shards(step, Path("data/logmel"), ResizeClip(params.resize), params)
 
 

@@ -25,7 +25,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
 
 
 def finished(project: Project, stage: str = "decode") -> set[Path]:
-    return set((project.folder / "data/.reuse" / stage).glob("[!.]*.h5"))
+    return set((project.folder / "data/.reuse" / stage).glob("*/[!.]*.h5"))
 
 
 def processes_in(folder: Path) -> list[int]:
@@ -69,7 +69,7 @@ def test_killed_run_goes_on_where_it_was(many_shards: Project, tmp_path: Path) -
     assert f"{len(done)} found in the reuse store" in output
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert project.bytes_of("data/decoded") == undisturbed.bytes_of("data/decoded")
-    assert not list(project.folder.glob("data/.reuse/*/.*.tmp"))
+    assert not list(project.folder.glob("data/.reuse/*/*/.*.tmp"))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -166,8 +166,19 @@ class EvaluateParams(Section):
 class ExecutionParams(Section):
     """How the work is done; it changes no byte of any result, so DVC does not track it."""
 
-    workers: int = Field(ge=0, description="processes; 0: as many as there are cores")
+    backend: Literal["loky", "dask"] = Field(description="loky: processes on this machine; dask: a cluster's workers")
+    scheduler_address: str = Field(description="dask: where its scheduler is, tcp://host:port or tls://host:port")
+    workers: int = Field(ge=0, description="loky: processes; 0: as many as there are cores")
     reuse_gb: float = Field(ge=0, description="room for finished shards of earlier runs; oldest go first")
+
+    @model_validator(mode="after")
+    def _scheduler_is_named(self) -> ExecutionParams:
+        if self.backend == "dask" and not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d{1,5}", self.scheduler_address):
+            raise ValueError(
+                "backend: dask needs scheduler_address: expected tcp://host:port or tls://host:port, received "
+                f"{self.scheduler_address!r}; see docs/cluster.md"
+            )
+        return self
 
 
 class Params(Section):

@@ -6,10 +6,10 @@ import logging
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 log = logging.getLogger(__name__)
 _LINE_EVERY_SECONDS = 15.0
@@ -26,17 +26,9 @@ class Progress:
         self._done = self._clips = 0
         self._sound = 0.0
         self._start = self._last = time.monotonic()
-        console = Console(stderr=True)
         self._bar: RichProgress | None = None
-        if console.is_terminal and sys.stderr.isatty() and total:
-            self._bar = RichProgress(
-                TextColumn(stage),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("shards {task.fields[speed]}"),
-                TimeRemainingColumn(),
-                console=console,
-            )
+        if total and sys.stderr.isatty():
+            self._bar = _bar()
             self._task = self._bar.add_task(stage, total=total, speed="")
 
     def __enter__(self) -> Progress:
@@ -69,3 +61,18 @@ class Progress:
             self._last = now
             left = (now - self._start) / self._done * (self._total - self._done)
             log.info("%d of %d shards, %s, %.0f s left", self._done, self._total, self._speed(), left)
+
+
+def _bar() -> RichProgress:
+    # here: its import would be a seventh of a stage's start
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("shards {task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -8,38 +8,51 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import h5py
-import joblib
 import numpy as np
 from pydantic import BaseModel
 
-from stages.pipeline import shards as shards_module
+from stages.pipeline.backends import run_tasks
+from stages.pipeline.donors import ClipWriter, Place, find_places
 from stages.pipeline.errors import PipelineError, StorageError, TooManyRejectedError
 from stages.pipeline.files import sha256_of_file, sha256_of_json, write_csv, write_json
-from stages.pipeline.lock import guard_worker, stage_lock
+from stages.pipeline.lock import stage_lock
 from stages.pipeline.params import Params, load_params
 from stages.pipeline.progress import Progress
 from stages.pipeline.reuse import ReuseStore
-from stages.pipeline.shards import Item, Rejection, Shard, ShardSummary, ShardWriter, list_shards
+from stages.pipeline.shards import Item, Rejection, Shard, ShardSummary, ShardWriter, Signal, list_shards
 
 log = logging.getLogger(__name__)
+# Up to so many clips in so many shards are made in this process: starting another one costs as much.
+_FEW_CLIPS, _FEW_SHARDS = 32, 8
+
+
+class Work(Protocol):
+    """How the clips of one shard are made; must be picklable."""
+
+    def sources(self) -> list[str]:
+        """What each clip is made from, as given to `ClipWriter.add`; asked only where there is anything to take."""
+
+    def __call__(self, writer: ClipWriter) -> None:
+        """Add all clips, in order."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One shard to make.
 
-    work : picklable; writes the shard's clips through the writer that it is given.
     source : hash of all that goes into this shard, but for code, params and libraries.
     """
 
     name: str
     source: str
-    work: Callable[[ShardWriter], None]
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -47,27 +60,27 @@ class Step:
     """What the runner must know of a data stage.
 
     folder : where its shards go, a DVC out.
-    module : path of its source file.
+    modules : names of the modules that its results depend on, its own first.
     params : the sections that its results depend on.
-    libraries : name and version of whatever else its results depend on.
+    libraries : gives name and version of whatever else its results depend on; picklable.
     """
 
     name: str
     folder: Path
-    module: str
+    modules: tuple[str, ...]
     item: Item
     params: tuple[BaseModel, ...]
-    libraries: dict[str, str]
+    libraries: Callable[[], dict[str, str]]
 
     def key(self) -> str:
         """Hash of code, params and libraries: the part of a shard's key that all shards of a run share."""
         code = []
-        for path in (self.module, shards_module.__file__):
-            with Path(path).open("rb") as handle:
+        for name in (*self.modules, Shard.__module__):
+            with Path(str(importlib.import_module(name).__file__)).open("rb") as handle:
                 code.append(sha256_of_file(handle))
         versions = {"numpy": np.__version__, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
         params = [section.model_dump(mode="json") for section in self.params]
-        return sha256_of_json([self.name, code, params, self.item.shape, self.item.dtype, versions | self.libraries])
+        return sha256_of_json([self.name, code, params, self.item.shape, self.item.dtype, versions | self.libraries()])
 
 
 def stage_main(stage: str) -> int:
@@ -100,6 +113,21 @@ def _stop(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
+@dataclass(frozen=True)
+class _Task:
+    job: Job
+    path: Path
+    item: Item
+    places: Mapping[str, Place]
+
+
+@dataclass(frozen=True)
+class _Done:
+    summary: ShardSummary
+    made: int
+    taken: int
+
+
 def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSummary]:
     """Make all shards that are not in the reuse store yet, and link all of them into the stage's folder.
 
@@ -107,36 +135,47 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     -------
     A summary for each shard, in the order of `jobs`.
     """
-    store = ReuseStore(step.name)
-    store.remove_unfinished()
     common = step.key()
+    store = ReuseStore(step.name, common)
+    store.remove_unfinished()
     keys = {job.name: sha256_of_json([common, job.name, job.source]) for job in jobs}
-    todo = [job for job in jobs if keys[job.name] not in store]
+    present = store.keys()
+    todo = [job for job in jobs if keys[job.name] not in present]
     log.info("%d shards: %d found in the reuse store, %d to do", len(jobs), len(jobs) - len(todo), len(todo))
-    workers = min(params.execution.workers or joblib.cpu_count(), max(1, len(todo)))
+    # Shards in use hold no clip that another one lacks; those that are no longer in use are where it was before.
+    stale = present - set(keys.values())
+    sources = {job.name: job.work.sources() for job in todo} if stale else {}
+    wanted = {source for names in sources.values() for source in names}
+    places = find_places(store.newest_first(stale), wanted) if wanted else {}
+    tasks = []
+    for job in todo:
+        here = {source: places[source] for source in sources.get(job.name, ()) if source in places}
+        tasks.append(_Task(job, store.path(keys[job.name]), step.item, here))
+    few = bool(stale) and len(todo) <= _FEW_SHARDS and len(wanted) - len(places) <= _FEW_CLIPS
+    made = taken = 0
     with Progress(step.name, len(todo)) as progress:
-        tasks = (joblib.delayed(_make_shard)(job, store.path(keys[job.name]), step.item) for job in todo)
-        with joblib.parallel_config("loky", n_jobs=workers, initializer=guard_worker, initargs=(os.getpid(),)):
-            for summary in joblib.Parallel(return_as="generator_unordered")(tasks):
-                progress.advance(summary.kept + len(summary.rejected), summary.seconds)
+        for done in run_tasks(_make_shard, tasks, params.execution, few):
+            made, taken = made + done.made, taken + done.taken
+            progress.advance(done.summary.kept + len(done.summary.rejected), done.summary.seconds)
+    if todo:
+        log.info("%d clips made, %d taken over from earlier shards", made, taken)
     step.folder.mkdir(parents=True, exist_ok=True)
     summaries = []
     for job in jobs:
         target = step.folder / f"{job.name}.h5"
-        target.unlink(missing_ok=True)
         store.link(keys[job.name], target)
         with Shard(target) as shard:
             summaries.append(shard.summary())
-    for stale in set(step.folder.glob("*")) - {step.folder / f"{job.name}.h5" for job in jobs}:
-        stale.unlink()
+    for stale_name in {path.name for path in step.folder.iterdir()} - {f"{job.name}.h5" for job in jobs}:
+        (step.folder / stale_name).unlink()
     store.evict(params.execution.reuse_gb * 1e9, keys.values())
     return summaries
 
 
-def _make_shard(job: Job, path: Path, item: Item) -> ShardSummary:
-    with ShardWriter(path, item) as writer:
-        job.work(writer)
-        return writer.finish()
+def _make_shard(task: _Task) -> _Done:
+    with ShardWriter(task.path, task.item) as writer, ClipWriter(writer, task.places) as clips:
+        task.job.work(clips)
+        return _Done(writer.finish(), clips.made, clips.taken)
 
 
 def account(stage: str, rows: int, kept: int, seconds: float, rejected: Sequence[Rejection], limit: float) -> None:
@@ -179,18 +218,24 @@ class MapShard:
     """
 
     source: Path
-    function: Callable[[Shard, int], shards_module.Signal]
+    function: Callable[[Shard, int], Signal]
 
-    def __call__(self, writer: ShardWriter) -> None:
+    def sources(self) -> list[str]:
         with Shard(self.source) as shard:
-            for i, (clip, path) in enumerate(zip(shard.ids, shard.paths, strict=True)):
+            return _sources(shard)
+
+    def __call__(self, writer: ClipWriter) -> None:
+        with Shard(self.source) as shard:
+            for i, source in enumerate(_sources(shard)):
                 seconds = float(shard.lengths[i] / shard.rates_hz[i])
-                writer.add(clip, path, lambda i=i: self.function(shard, i), seconds)  # type: ignore[misc]
+                writer.add(shard.ids[i], shard.paths[i], partial(self.function, shard, i), seconds, source)
 
 
-def map_shards(
-    step: Step, source: Path, function: Callable[[Shard, int], shards_module.Signal], params: Params
-) -> None:
+def _sources(shard: Shard) -> list[str]:
+    return [f"{digest} at {rate_hz!r}" for digest, rate_hz in zip(shard.digests, shard.rates_hz.tolist(), strict=True)]
+
+
+def map_shards(step: Step, source: Path, function: Callable[[Shard, int], Signal], params: Params) -> None:
     """Run a stage that maps each shard of `source` to one of its own, clip by clip.
 
     It has no cause to reject any: what cannot be used has been rejected by decode.
@@ -208,7 +253,7 @@ class _MapJob(Job):
     rows: int = 0
 
 
-def _jobs(source: Path, function: Callable[[Shard, int], shards_module.Signal]) -> Iterator[_MapJob]:
+def _jobs(source: Path, function: Callable[[Shard, int], Signal]) -> Iterator[_MapJob]:
     for path in list_shards(source):
         with Shard(path) as shard:
             summary = shard.summary()

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from blake3 import blake3
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.files import sha256_of_json, sync
 
-FORMAT = 1
+FORMAT = 2
 _CHUNK_BYTES = 1 << 17
 _BUFFER_BYTES = 1 << 20
 
@@ -115,6 +117,8 @@ class Shard:
     rates_hz : np.ndarray [shape=(clips,)], items per second
     lengths : np.ndarray [shape=(clips,)], items of each clip
     digests : list of str, BLAKE3 of each clip's data, hexadecimal
+    sources : list of str, what each clip was made from, as the stage that made it names it; "" where it doesn't say
+    rejected_sources : the same for each of summary().rejected
     data : h5py.Dataset [shape=(items, *item_shape)]
 
     Raises
@@ -137,6 +141,8 @@ class Shard:
                 raise self._damaged("it points at other files, which no stage writes")
             index = json.loads(bytes(self._file["clips"][()]))
             self._summary = json.loads(bytes(self._file["summary"][()]))
+            self.sources: list[str] = self._summary["sources"]
+            self.rejected_sources: list[str] = self._summary["rejected_sources"]
         except (OSError, KeyError, ValueError, AttributeError) as error:
             self._file.close()
             raise self._damaged(error) from error
@@ -220,7 +226,9 @@ class ShardWriter:
 
     def __init__(self, path: Path, item: Item) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # The process id alone is not enough: on a cluster, workers of several hosts write into the same folder.
+        owner = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        self._temporary = path.with_name(f".{path.stem[:16]}.{owner}.tmp")
         self._file = h5py.File(self._temporary, "w")
         self._data = self._file.create_dataset(
             "data",
@@ -232,6 +240,8 @@ class ShardWriter:
         )
         self._clips: dict[str, list[object]] = {k: [] for k in ("id", "path", "rate_hz", "length", "digest")}
         self._rejected: list[Rejection] = []
+        self._sources: list[str] = []
+        self._rejected_sources: list[str] = []
         self._seconds = 0.0
         # Items wait here until they fill whole chunks: HDF5 is slow with parts of them.
         self._buffer = np.empty((_items_at_once(item.chunks(), np.dtype(item.dtype)), *item.shape), item.dtype)
@@ -247,10 +257,13 @@ class ShardWriter:
             self._file.close()
         self._temporary.unlink(missing_ok=True)
 
-    def add(self, clip_id: str, path: str, make: Callable[[], Signal], seconds: float | None = None) -> None:
+    def add(
+        self, clip_id: str, path: str, make: Callable[[], Signal], seconds: float | None = None, source: str = ""
+    ) -> None:
         """Append what `make` returns, or list the recording as rejected if it raises RejectedClip.
 
         seconds : duration of the sound, where it doesn't follow from the number of items.
+        source : name of all that the clip is made from, but for what the whole run shares.
         """
         start, digest = self._end, blake3()
         try:
@@ -261,7 +274,9 @@ class ShardWriter:
         except RejectedClip as rejected:
             self._take_back(start)
             self._rejected.append(Rejection(clip_id, path, rejected.reason, rejected.detail))
+            self._rejected_sources.append(source)
             return
+        self._sources.append(source)
         length = self._end - start
         self._seconds += seconds if seconds is not None else length / signal.rate_hz
         values = (clip_id, path, signal.rate_hz, length, digest.hexdigest())
@@ -310,6 +325,9 @@ class ShardWriter:
             "digest": digest,
             "seconds": round(self._seconds, 3),
             "rejected": [asdict(rejection) for rejection in self._rejected],
+            # no part of the digest: the next stage depends on what a clip is, not on what it came from
+            "sources": self._sources,
+            "rejected_sources": self._rejected_sources,
         }
         for name, value in (("clips", self._clips), ("summary", record)):
             text = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
