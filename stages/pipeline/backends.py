@@ -14,11 +14,16 @@ Result = TypeVar("Result")
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], execution: ExecutionParams, few: bool
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    execution: ExecutionParams,
+    few: bool,
+    check: Callable[[], str],
 ) -> Iterator[Result]:
     """Results of `function(task)` for all tasks, in the order in which they are ready.
 
     few : there is so little to do that starting processes would cost more.
+    check : run on a cluster's worker before each task; says what is wrong with the worker, or nothing.
 
     Raises
     ------
@@ -30,7 +35,7 @@ def run_tasks(
     if execution.backend == "dask":
         from stages.pipeline.cluster import run_on_cluster
 
-        yield from run_on_cluster(function, tasks, execution.scheduler_address)
+        yield from run_on_cluster(function, tasks, check, execution.scheduler_address)
         return
     if few or len(tasks) == 1 or execution.workers == 1:
         yield from map(function, tasks)

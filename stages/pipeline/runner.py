@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +33,7 @@ from stages.pipeline.shards import Item, Rejection, Shard, ShardSummary, ShardWr
 log = logging.getLogger(__name__)
 # Up to so many clips in so many shards are made in this process: starting another one costs as much.
 _FEW_CLIPS, _FEW_SHARDS = 32, 8
+_FIT: set[Path] = set()  # tokens of the runs that this process, a worker of a cluster, was found fit for
 
 
 class Work(Protocol):
@@ -72,15 +75,19 @@ class Step:
     params: tuple[BaseModel, ...]
     libraries: Callable[[], dict[str, str]]
 
-    def key(self) -> str:
-        """Hash of code, params and libraries: the part of a shard's key that all shards of a run share."""
-        code = []
-        for name in (*self.modules, Shard.__module__):
-            with Path(str(importlib.import_module(name).__file__)).open("rb") as handle:
-                code.append(sha256_of_file(handle))
+    def facts(self) -> dict[str, object]:
+        """Code, params and libraries: what all shards of a run share."""
+        code = {name: _code(name) for name in (*self.modules, Shard.__module__)}
         versions = {"numpy": np.__version__, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
         params = [section.model_dump(mode="json") for section in self.params]
-        return sha256_of_json([self.name, code, params, self.item.shape, self.item.dtype, versions | self.libraries()])
+        item = [self.item.shape, self.item.dtype, self.item.per_chunk]
+        return code | versions | self.libraries() | {"stage": self.name, "params": params, "item": item}
+
+
+@cache  # as it was when this process began to use it: a worker of a cluster may outlive a change to the code
+def _code(module: str) -> str:
+    with Path(str(importlib.import_module(module).__file__)).open("rb") as handle:
+        return sha256_of_file(handle)
 
 
 def stage_main(stage: str) -> int:
@@ -135,7 +142,8 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     -------
     A summary for each shard, in the order of `jobs`.
     """
-    common = step.key()
+    facts = step.facts()
+    common = sha256_of_json(facts)
     store = ReuseStore(step.name, common)
     store.remove_unfinished()
     keys = {job.name: sha256_of_json([common, job.name, job.source]) for job in jobs}
@@ -151,10 +159,11 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     for job in todo:
         here = {source: places[source] for source in sources.get(job.name, ()) if source in places}
         tasks.append(_Task(job, store.path(keys[job.name]), step.item, here))
+    check = WorkerCheck(step, facts, store.folder / f".{os.getpid()}.{secrets.token_hex(4)}.token.tmp")
     few = bool(stale) and len(todo) <= _FEW_SHARDS and len(wanted) - len(places) <= _FEW_CLIPS
     made = taken = 0
-    with Progress(step.name, len(todo)) as progress:
-        for done in run_tasks(_make_shard, tasks, params.execution, few):
+    with Progress(step.name, len(todo)) as progress, check.token_laid():
+        for done in run_tasks(_make_shard, tasks, params.execution, few, check):
             made, taken = made + done.made, taken + done.taken
             progress.advance(done.summary.kept + len(done.summary.rejected), done.summary.seconds)
     if todo:
@@ -172,7 +181,47 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     return summaries
 
 
+@dataclass(frozen=True)
+class WorkerCheck:
+    """Whether a worker of a cluster sees the same folder and would make the same bytes.
+
+    token : a file of this run in the project's folder, as a relative path.
+    """
+
+    step: Step
+    facts: dict[str, object]
+    token: Path
+
+    @contextmanager
+    def token_laid(self) -> Iterator[None]:
+        self.token.touch()
+        try:
+            yield
+        finally:
+            self.token.unlink(missing_ok=True)
+
+    def __call__(self) -> str:
+        """What is wrong, or nothing."""
+        if self.token in _FIT:
+            return ""
+        if not self.token.exists():
+            return f"it runs in {Path.cwd()} and does not see {self.token}, so that is not the project's folder"
+        here = self.step.facts()
+        other = [
+            f"{name}: {here.get(name)!r:.60}, expected {self.facts.get(name)!r:.60}"
+            for name in sorted(here.keys() | self.facts.keys())
+            if here.get(name) != self.facts.get(name)
+        ]
+        if other:
+            return f"it has other code or packages ({'; '.join(other)}); update and restart it"
+        _FIT.add(self.token)
+        return ""
+
+
 def _make_shard(task: _Task) -> _Done:
+    if task.path.exists():  # a worker that was given up for lost has finished it after all
+        with Shard(task.path) as shard:
+            return _Done(shard.summary(), 0, 0)
     with ShardWriter(task.path, task.item) as writer, ClipWriter(writer, task.places) as clips:
         task.job.work(clips)
         return _Done(writer.finish(), clips.made, clips.taken)

@@ -279,7 +279,7 @@ class ShardWriter:
         self._sources.append(source)
         length = self._end - start
         self._seconds += seconds if seconds is not None else length / signal.rate_hz
-        values = (clip_id, path, signal.rate_hz, length, digest.hexdigest())
+        values = (clip_id, path, float(signal.rate_hz), length, digest.hexdigest())
         for name, value in zip(self._clips, values, strict=True):
             self._clips[name].append(value)
 

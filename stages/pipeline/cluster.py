@@ -1,0 +1,146 @@
+"""Shards made by the workers of a Dask cluster; docs/cluster.md says what machines must share.
+
+distributed's own client is used rather than joblib's backend for it: a task that was lost with its worker, a worker
+that is not fit and a scheduler that is gone each get their own answer, and only so many tasks are sent as keep the
+workers busy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import queue
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from stages.pipeline.errors import ParamsError, PipelineError, StorageError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 15
+_WORKERS_SECONDS = 60
+_IN_FLIGHT = 1024
+_LOOK_SECONDS = 1.0
+
+
+def run_on_cluster(
+    function: Callable[[Task], Result], tasks: Sequence[Task], check: Callable[[], str], address: str
+) -> Iterator[Result]:
+    """Results of `function(task)` in the order in which they are ready.
+
+    check : run on a worker before each task; says what is wrong with the worker, or nothing.
+
+    Raises
+    ------
+    ParamsError
+        The package distributed is not installed.
+    StorageError
+        No scheduler, no workers, a worker that is not fit, or one task after another that kills its worker.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise ParamsError(
+            "execution.backend: dask needs the package distributed: install it with `pip install distributed`, or set "
+            "execution.backend: loky"
+        ) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is wrong is said here, once
+    try:
+        client: Any = distributed.Client(  # type: ignore[no-untyped-call]
+            address, timeout=_CONNECT_SECONDS, set_as_default=False
+        )
+    except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
+        raise StorageError(
+            f"no Dask scheduler answers at execution.scheduler_address {address}: {error or type(error).__name__}. "
+            "Start one (docs/cluster.md), or set execution.backend: loky"
+        ) from None
+    try:
+        try:
+            client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+        except TimeoutError:
+            raise StorageError(
+                f"the scheduler at {address} has had no workers for {_WORKERS_SECONDS} s; start some (docs/cluster.md)"
+            ) from None
+        log.info("cluster at %s, %d workers now", address, len(client.scheduler_info(n_workers=-1)["workers"]))
+        yield from _results(client, function, tasks, check, address)
+    finally:
+        _close(client)
+
+
+def _results(
+    client: Any,
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    check: Callable[[], str],
+    address: str,
+) -> Iterator[Result]:
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    waiting: set[Any] = set()
+
+    def send(part: Iterator[Task]) -> None:
+        for task in part:
+            future = client.submit(_on_worker, check, function, task, pure=False)
+            waiting.add(future)
+            future.add_done_callback(done.put)
+
+    left = iter(tasks)
+    send(itertools.islice(left, _IN_FLIGHT))
+    while waiting:
+        try:
+            future = done.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            if client.status != "running":
+                raise _lost(address) from None
+            continue
+        waiting.discard(future)
+        yield _result(future, address)
+        send(itertools.islice(left, 1))
+
+
+def _result(future: Any, address: str) -> Any:
+    from distributed import KilledWorker
+
+    if future.status in ("cancelled", "lost"):
+        raise _lost(address)
+    error = future.exception(timeout=_CONNECT_SECONDS) if future.status == "error" else None
+    if error is None:
+        return future.result(timeout=_CONNECT_SECONDS)
+    if isinstance(error, KilledWorker):
+        raise StorageError(
+            f"workers of the cluster died one after another under the same shard, the last one {error.last_worker}: "
+            "look into its log; memory may be short (docs/cluster.md). Finished shards are kept"
+        ) from None
+    if isinstance(error, ImportError):
+        raise StorageError(
+            f"a worker of the cluster cannot import the project ({error}): start the workers in the project's folder, "
+            "with PYTHONPATH=. and the same packages; see docs/cluster.md"
+        ) from None
+    if isinstance(error, (PipelineError, OSError)):
+        raise error from None
+    raise error
+
+
+def _lost(address: str) -> StorageError:
+    return StorageError(
+        f"the connection to the Dask scheduler at {address} was lost. Finished shards are kept; see to the scheduler, "
+        "then run `dvc repro` again: it goes on from there"
+    )
+
+
+def _close(client: Any) -> None:
+    try:
+        client.close(timeout=5)
+    except (OSError, TimeoutError, RuntimeError):
+        log.debug("the cluster's client did not close", exc_info=True)
+
+
+def _on_worker(check: Callable[[], str], function: Callable[[Task], Result], task: Task) -> Result:
+    if fault := check():
+        raise StorageError(
+            f"the worker {os.getpid()} on {socket.gethostname()} is not fit: {fault}. See docs/cluster.md"
+        )
+    return function(task)
