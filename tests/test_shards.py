@@ -118,6 +118,26 @@ def test_foreign_hdf5(tmp_path: Path) -> None:
         Shard(tmp_path / "s0.h5")
 
 
+def test_a_late_rejection_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither in the bytes of the shard, which may take the verdict from an earlier run, nor in the folder."""
+
+    def shard(path: Path, items: int) -> bytes:
+        def late() -> Iterator[np.ndarray]:
+            for _ in range(0, items, 50_000):
+                yield rows(50_000)
+            raise RejectedClip("undecodable")
+
+        with ShardWriter(path, ITEM) as writer:
+            writer.add("a" * 16, "a.wav", lambda: Signal(10, [rows(40_000)]))
+            writer.add("b" * 16, "b.wav", lambda: Signal(10, late()))
+            writer.add("c" * 16, "c.wav", lambda: Signal(10, [rows(90_000)]))
+            writer.finish()
+        return path.read_bytes()
+
+    assert shard(tmp_path / "s0.h5", 0) == shard(tmp_path / "s1.h5", 900_000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s0.h5", "s1.h5"]
+
+
 def test_nothing_is_left_without_finish(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), ShardWriter(tmp_path / "s0.h5", ITEM) as writer:
         writer.add("a" * 16, "a", lambda: Signal(1, [rows(1 // 0)]))

@@ -229,15 +229,8 @@ class ShardWriter:
         # The process id alone is not enough: on a cluster, workers of several hosts write into the same folder.
         owner = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
         self._temporary = path.with_name(f".{path.stem[:16]}.{owner}.tmp")
-        self._file = h5py.File(self._temporary, "w")
-        self._data = self._file.create_dataset(
-            "data",
-            (0, *item.shape),
-            item.dtype,
-            maxshape=(None, *item.shape),
-            chunks=item.chunks(),
-            fletcher32=True,
-        )
+        self._item = item
+        self._file, self._data = self._create(self._temporary)
         self._clips: dict[str, list[object]] = {k: [] for k in ("id", "path", "rate_hz", "length", "digest")}
         self._rejected: list[Rejection] = []
         self._sources: list[str] = []
@@ -246,6 +239,19 @@ class ShardWriter:
         # Items wait here until they fill whole chunks: HDF5 is slow with parts of them.
         self._buffer = np.empty((_items_at_once(item.chunks(), np.dtype(item.dtype)), *item.shape), item.dtype)
         self._written, self._waiting = 0, 0
+        self._has_gaps = False
+
+    def _create(self, path: Path) -> tuple[h5py.File, h5py.Dataset]:
+        file, item = h5py.File(path, "w"), self._item
+        data = file.create_dataset(
+            "data",
+            (0, *item.shape),
+            item.dtype,
+            maxshape=(None, *item.shape),
+            chunks=item.chunks(),
+            fletcher32=True,
+        )
+        return file, data
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -308,8 +314,21 @@ class ShardWriter:
             first = end - end % len(self._buffer)
             self._buffer[: end - first] = self._data[first:end]
             self._data.resize(first, axis=0)
-            self._written = first
+            self._written, self._has_gaps = first, True
         self._waiting = end - self._written
+
+    def _close_gaps(self) -> None:
+        """Write the data anew: HDF5 leaves what was taken back as garbage in the file, and the bytes would tell."""
+        old, old_path = self._data, self._temporary
+        self._temporary = old_path.with_name(f"{old_path.name}.tmp")
+        try:
+            with self._file:
+                self._file, self._data = self._create(self._temporary)
+                for start in range(0, len(old), len(self._buffer)):
+                    self._data.resize(min(start + len(self._buffer), len(old)), axis=0)
+                    self._data[start:] = old[start : start + len(self._buffer)]
+        finally:
+            old_path.unlink()
 
     def finish(self) -> ShardSummary:
         """Close, flush to the disk, reopen, verify, rename.
@@ -320,6 +339,8 @@ class ShardWriter:
             What is on the disk is not what was written.
         """
         self._flush()
+        if self._has_gaps:
+            self._close_gaps()
         digest = sha256_of_json(self._clips)
         record = {
             "digest": digest,
