@@ -21,7 +21,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 15
+_CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 _IN_FLIGHT = 1024
 _LOOK_SECONDS = 1.0
@@ -48,7 +48,9 @@ def run_on_cluster(
             "execution.backend: dask needs the package distributed: install it with `pip install distributed`, or set "
             "execution.backend: loky"
         ) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is wrong is said here, once
+    for name in ("distributed", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):  # what is wrong is said here, once
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client: Any = distributed.Client(  # type: ignore[no-untyped-call]
             address, timeout=_CONNECT_SECONDS, set_as_default=False
