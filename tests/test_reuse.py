@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,7 @@ def test_clip_writer_takes_clips_and_rejections(tmp_path: Path) -> None:
     blocks = [rng.integers(-9999, 9999, 700_000).astype(np.int16) for _ in range(4)]
 
     def late() -> Signal:
-        def parts():  # type: ignore[no-untyped-def]
+        def parts() -> Iterator[np.ndarray]:
             yield from blocks
             raise RejectedClip("silent", "too late")
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import pickle
 import queue
 import socket
+import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stages.pipeline.errors import ParamsError, PipelineError, StorageError
@@ -85,7 +89,12 @@ def _results(
 
     def send(part: Iterator[Task]) -> None:
         for task in part:
-            future = client.submit(_on_worker, check, function, task, pure=False)
+            # As bytes: the scheduler takes tasks apart, and shall not need the project for it.
+            payload = pickle.dumps(_Call(check, function, task))
+            try:
+                future = client.submit(pickle.loads, payload, pure=False)
+            except (OSError, RuntimeError):
+                raise _lost(address) from None
             waiting.add(future)
             future.add_done_callback(done.put)
 
@@ -99,23 +108,38 @@ def _results(
                 raise _lost(address) from None
             continue
         waiting.discard(future)
-        yield _result(future, address)
+        yield _result(client, future, address)
         send(itertools.islice(left, 1))
 
 
-def _result(future: Any, address: str) -> Any:
+def _result(client: Any, future: Any, address: str) -> Any:
     from distributed import KilledWorker
+    from distributed.comm.core import CommClosedError
 
-    if future.status in ("cancelled", "lost"):
-        raise _lost(address)
-    error = future.exception(timeout=_CONNECT_SECONDS) if future.status == "error" else None
-    if error is None:
-        return future.result(timeout=_CONNECT_SECONDS)
+    error = None
+    while True:
+        try:
+            if future.status in ("cancelled", "lost"):
+                raise _lost(address)
+            if future.status == "finished":
+                return future.result(timeout=_LOOK_SECONDS)
+            if future.status == "error":
+                error = future.exception(timeout=_LOOK_SECONDS)
+                break
+        except TimeoutError:  # its worker died with the result, and another one makes it again
+            pass
+        except (OSError, RuntimeError, CancelledError):
+            raise _lost(address) from None
+        if client.status != "running":
+            raise _lost(address)
+        time.sleep(_LOOK_SECONDS / 10)
     if isinstance(error, KilledWorker):
         raise StorageError(
             f"workers of the cluster died one after another under the same shard, the last one {error.last_worker}: "
             "look into its log; memory may be short (docs/cluster.md). Finished shards are kept"
         ) from None
+    if isinstance(error, CommClosedError):
+        raise _lost(address) from None
     if isinstance(error, ImportError):
         raise StorageError(
             f"a worker of the cluster cannot import the project ({error}): start the workers in the project's folder, "
@@ -138,6 +162,18 @@ def _close(client: Any) -> None:
         client.close(timeout=5)
     except (OSError, TimeoutError, RuntimeError):
         log.debug("the cluster's client did not close", exc_info=True)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Does its work when it is unpickled, which happens on the worker, and is replaced by the result."""
+
+    check: Callable[[], str]
+    function: Callable[[Any], Any]
+    task: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _on_worker, (self.check, self.function, self.task)
 
 
 def _on_worker(check: Callable[[], str], function: Callable[[Task], Result], task: Task) -> Result:

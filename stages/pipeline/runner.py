@@ -221,7 +221,8 @@ class WorkerCheck:
 def _make_shard(task: _Task) -> _Done:
     if task.path.exists():  # a worker that was given up for lost has finished it after all
         with Shard(task.path) as shard:
-            return _Done(shard.summary(), 0, 0)
+            summary = shard.summary()
+        return _Done(summary, summary.kept + len(summary.rejected), 0)
     with ShardWriter(task.path, task.item) as writer, ClipWriter(writer, task.places) as clips:
         task.job.work(clips)
         return _Done(writer.finish(), clips.made, clips.taken)
