@@ -1,15 +1,16 @@
-"""Batches: the same from memory and from the shards, the same for the same (seed, epoch), nothing lost."""
+"""Batches: the same for the same (seed, epoch), nothing lost, from memory and streamed through a bounded pool."""
 
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from learning_project import make_project
+from learning_project import SIZE, make_project
 
 from stages.learning.dataset import (
     Images,
@@ -19,9 +20,10 @@ from stages.learning.dataset import (
     index_windows,
     scoring_batches,
 )
+from stages.learning.stream import PIECE, draws, pieces_of, pool_places
 from stages.pipeline.errors import SplitError, StorageError
 from stages.pipeline.manifest_table import read_manifest
-from stages.pipeline.params import load_params
+from stages.pipeline.params import AugmentParams, load_params
 from stages.pipeline.shards import Shard, list_shards
 
 LANGUAGES = ["l0", "l1", "l2"]
@@ -32,11 +34,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_project(tmp_path_factory.mktemp("project"), clips_per_group=4)
 
 
-def batches_of(project: Path, memory_gb: float, seed: int = 3, batch_size: int = 16) -> TrainingBatches:
+def batches_of(
+    project: Path, memory_gb: float, seed: int = 3, batch_size: int = 16, pool_bytes: float = 0
+) -> TrainingBatches:
     rows = read_manifest(project / "data/manifest.csv")
     windows = index_windows(project / "data/features", rows, LANGUAGES, "train")
     augment = load_params(project / "params.yaml").train.augment
-    return TrainingBatches(Images(windows, memory_gb), 3, batch_size, augment, "none", seed)
+    return TrainingBatches(Images(windows, memory_gb), 3, batch_size, augment, "none", seed, pool_bytes=pool_bytes)
 
 
 def test_index_knows_every_window_and_forgets_rejected_clips(project: Path) -> None:
@@ -64,38 +68,98 @@ def test_images_are_those_of_the_shards(project: Path) -> None:
             clip = shard.clip(shard.ids.index(row.id))[..., 0]
         assert (images[at : at + len(clip)] == clip).all()
         at += len(clip)
-    scored = np.concatenate(list(scoring_batches(Images(windows, 0), 7)))
-    assert (scored[..., 0] == images).all()
+    streamed = Images(windows, 0)
+    scored = np.concatenate(list(scoring_batches(streamed, 7)))
+    assert (scored[..., 0] == images[streamed.reading_order()]).all()
 
 
-def test_streaming_gives_the_same_batches_as_memory(project: Path) -> None:
-    held, streamed = batches_of(project, 1.0), batches_of(project, 0.0)
-    assert held.images.in_memory
-    assert not streamed.images.in_memory
-    for epoch in (0, 1):
-        for a, b in zip(held.epoch(epoch), streamed.epoch(epoch), strict=True):
-            assert all((x == y).all() for x, y in zip(a, b, strict=True))
-
-
-def test_an_epoch_is_a_function_of_seed_and_epoch(project: Path) -> None:
-    first = [batch[0] for batch in batches_of(project, 1.0).epoch(4)]
-    again = [batch[0] for batch in batches_of(project, 1.0).epoch(4)]
+@pytest.mark.parametrize("memory_gb", [1.0, 0.0])
+def test_an_epoch_is_a_function_of_seed_and_epoch(project: Path, memory_gb: float) -> None:
+    first = [batch[0] for batch in batches_of(project, memory_gb).epoch(4)]
+    again = [batch[0] for batch in batches_of(project, memory_gb).epoch(4)]
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    other_epoch = next(batches_of(project, 1.0).epoch(5))[0]
-    other_seed = next(batches_of(project, 1.0, seed=4).epoch(4))[0]
+    other_epoch = next(batches_of(project, memory_gb).epoch(5))[0]
+    other_seed = next(batches_of(project, memory_gb, seed=4).epoch(4))[0]
     assert (first[0] != other_epoch).any()
     assert (first[0] != other_seed).any()
 
 
-def test_every_window_once_in_even_batches(project: Path) -> None:
-    batches = batches_of(project, 1.0, batch_size=10)
-    n = len(batches.images.windows)
-    seen = np.concatenate(batches._order(0))
-    assert sorted(seen) == list(range(n))
+@pytest.mark.parametrize(("memory_gb", "pool_bytes"), [(1.0, 0), (0.0, 0), (0.0, 30 * SIZE * SIZE), (0.0, 1e9)])
+def test_every_window_once_in_even_batches(project: Path, memory_gb: float, pool_bytes: float) -> None:
+    batches = batches_of(project, memory_gb, batch_size=10, pool_bytes=pool_bytes)
+    images = batches.images
+    assert images.in_memory == (memory_gb > 0)
+    n = len(images.windows)
+    reference = Images(images.windows, 1.0).take(np.arange(n))
+    for epoch in (0, 1):
+        seen = []
+        for pictures, numbers in batches.drawn(epoch):
+            assert (pictures == reference[numbers]).all()
+            seen.append(numbers)
+        assert sorted(np.concatenate(seen)) == list(range(n))
     sizes = [len(batch[0]) for batch in batches.epoch(0)]
     assert len(sizes) == batches.steps == -(-n // 10)
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= 10
+
+
+@pytest.mark.parametrize("memory_gb", [1.0, 0.0])
+def test_devices_get_equal_parts(project: Path, memory_gb: float) -> None:
+    batches = batches_of(project, memory_gb, batch_size=10)
+    batches.devices = 3
+    seen = set()
+    for pictures, numbers in batches.drawn(0):
+        assert len(pictures) == len(numbers)
+        assert len(numbers) % 3 == 0
+        seen.update(numbers.tolist())
+    assert len(seen) == len(batches.images.windows)
+
+
+def test_the_pool_is_bounded_and_mixes_the_shards() -> None:
+    shard, row = np.repeat(np.arange(40), 64), np.tile(np.arange(64), 40)
+    pieces = pieces_of(shard, row, size=32)
+    assert sorted(np.concatenate(pieces)) == list(range(2560))
+    assert all(len(piece) == 32 and len(set(shard[piece])) == 1 for piece in pieces)
+    places = pool_places(pieces, window_bytes=10, largest_batch=64, limit=5120)
+    assert places == 512
+    assert pool_places(pieces, 10, 64, limit=0) == 64 + 32, "a batch needs that much"
+    assert pool_places(pieces, 10, 64, limit=1e9) == 2560
+    held: dict[int, int] = {}  # place -> window
+    shards_in_batch = []
+    for draw in draws(pieces, [64] * 40, places, np.random.default_rng(0)):
+        loaded = np.concatenate([*draw.load, draw.numbers[:0]])
+        assert not set(draw.into.tolist()) & set(held), "no place is written over before it was used"
+        held.update(zip(draw.into.tolist(), loaded.tolist(), strict=True))
+        assert len(held) <= places
+        assert max(held) < places
+        assert [held.pop(int(place)) for place in draw.take] == draw.numbers.tolist()
+        shards_in_batch.append(len(set(shard[draw.numbers])))
+    assert not held
+    assert np.median(shards_in_batch) > 10, "a batch comes from many shards, not from the one that was read last"
+
+
+def test_streaming_keeps_no_more_than_the_pool_in_memory(tmp_path: Path) -> None:
+    project = make_project(tmp_path, clips_per_group=200, size=64)
+    batches = batches_of(project, 0.0, pool_bytes=1e6)
+    tracemalloc.start()
+    try:
+        for _ in batches.drawn(0):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    one_read = PIECE * 64 * 64
+    allowed = 1e6 + 4 * one_read  # the pool, what comes from the file, what is handed on, batches
+    assert peak < allowed < batches.images.windows.n_bytes / 2
+
+
+def test_without_augmentation_images_stay_bytes(project: Path) -> None:
+    batches = batches_of(project, 1.0)
+    batches.augment = AugmentParams.model_validate(dict.fromkeys(AugmentParams.model_fields, 0), strict=False)
+    images, labels, weights = next(batches.epoch(0))
+    assert images.dtype == np.uint8
+    assert labels.dtype == weights.dtype == np.float32
+    assert (images[..., 0] == next(batches.drawn(0))[0]).all()
 
 
 def test_class_weights() -> None:

@@ -86,11 +86,7 @@ def test_leaves_what_the_contract_names(trained: tuple[Path, str]) -> None:
     assert not list((project / "data/.checkpoints").glob("*")), "a finished run leaves no checkpoint"
 
 
-def test_killed_and_resumed_is_the_same_bytes(trained: tuple[Path, str], tmp_path: Path) -> None:
-    reference, _ = trained
-    project = tmp_path / "project"
-    shutil.copytree(reference, project)
-    shutil.rmtree(project / "models")
+def killed_after_two_epochs(project: Path) -> None:
     process = start(project)
     checkpoints = project / "data/.checkpoints"
     deadline = time.monotonic() + 120
@@ -104,6 +100,14 @@ def test_killed_and_resumed_is_the_same_bytes(trained: tuple[Path, str], tmp_pat
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.communicate()
+
+
+def test_killed_and_resumed_is_the_same_bytes(trained: tuple[Path, str], tmp_path: Path) -> None:
+    reference, _ = trained
+    project = tmp_path / "project"
+    shutil.copytree(reference, project)
+    shutil.rmtree(project / "models")
+    killed_after_two_epochs(project)
     assert not (project / "models").exists()
     log = train(project)
     assert "going on after epoch" in log
@@ -114,13 +118,22 @@ def test_killed_and_resumed_is_the_same_bytes(trained: tuple[Path, str], tmp_pat
         assert other.read_bytes() == path.read_bytes(), path
 
 
-def test_streaming_trains_to_the_same_bytes(trained: tuple[Path, str], tmp_path: Path) -> None:
+def test_streaming_learns_as_well_and_resumes_to_the_same_bytes(trained: tuple[Path, str], tmp_path: Path) -> None:
     reference, _ = trained
     project = tmp_path / "project"
     shutil.copytree(reference, project)
     write_params(project / "params.yaml", values_of(reference) | {"train.memory_gb": 0})
     train(project)
-    assert (project / WEIGHTS).read_bytes() == (reference / WEIGHTS).read_bytes()
+    streamed = (project / WEIGHTS).read_bytes()
+    model, settings = load_model(project / "models/model")
+    windows = index_windows(
+        project / "data/features", read_manifest(project / "data/manifest.csv"), settings.languages, "test"
+    )
+    assert (predict_windows(model, Images(windows, 0), 32).argmax(axis=1) == windows.label).mean() > 0.9
+    shutil.rmtree(project / "models")
+    killed_after_two_epochs(project)
+    assert "going on after epoch" in train(project)
+    assert (project / WEIGHTS).read_bytes() == streamed
 
 
 def values_of(project: Path) -> dict[str, object]:

@@ -135,14 +135,25 @@ def mixup(
     return mixed, labels * share[:, None] + labels[other] * (1 - share[:, None])
 
 
+def _is_off(params: AugmentParams, columns: int) -> bool:
+    strengths = (
+        params.time_stretch, params.frequency_warp, params.equalise, params.noise_probability, params.mixup_alpha,
+        params.frequency_masks, params.time_masks,
+    )  # fmt: skip
+    return not any(strengths) and min(params.crop_columns or columns, columns) == columns
+
+
 def augment_batch(
     images: np.ndarray, labels: np.ndarray, params: AugmentParams, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """All of the above that `params` switches on.
 
     images : (batch, bands, columns), uint8; labels : (batch, languages), float32
-    Returns images (batch, bands, crop_columns or columns), float32, and labels, float32.
+    Returns images (batch, bands, crop_columns or columns), float32, and labels, float32. Where nothing is switched on,
+    the images are those received, uint8: a quarter of the bytes on the way to the device, which casts them.
     """
+    if _is_off(params, images.shape[2]):
+        return images, labels
     columns = min(params.crop_columns or images.shape[2], images.shape[2])
     out = crop_and_stretch(images, rng, columns, params.time_stretch)
     if params.frequency_warp:

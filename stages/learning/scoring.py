@@ -15,5 +15,7 @@ def predict_windows(model: Any, images: Images, batch_size: int) -> np.ndarray:
         return np.zeros((0, model.output_shape[-1]), np.float32)
     batches = ((batch,) for batch in scoring_batches(images, batch_size))
     steps = -(-len(images.windows) // batch_size)
-    out: np.ndarray = model.predict(batches, steps=steps, verbose=0)
+    scores = model.predict(batches, steps=steps, verbose=0)
+    out: np.ndarray = np.empty_like(scores)
+    out[images.reading_order()] = scores
     return out

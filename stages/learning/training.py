@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from stages.learning.checkpoint import TrainingState, load_checkpoint, save_chec
 from stages.learning.dataset import Images, TrainingBatches
 from stages.learning.metrics import log_loss, pool_windows
 from stages.learning.network import build_network
-from stages.learning.runtime import keras, strategy_scope
+from stages.learning.runtime import keras, needs_compiler, strategy_scope
 from stages.learning.scoring import predict_windows
 from stages.pipeline.errors import PipelineError
 
@@ -82,6 +82,44 @@ class _AverageWeights(keras.callbacks.Callback):  # type: ignore[misc]
             mean += (1 - momentum) * (value - mean)
 
 
+def compiled_network(params: TrainParams, batches: TrainingBatches) -> Any:
+    """The untrained network with its optimizer and loss, ready for `fit_epoch`."""
+    bands, columns = batches.images.windows.shape
+    width = None if params.architecture != "cnn5" else columns
+    with strategy_scope():
+        model = build_network(params.architecture, bands, width, batches.n_languages, params.dropout)
+        optimizer = make_optimizer(params, batches.steps)
+        model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
+            weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            jit_compile=needs_compiler(),
+        )
+        optimizer.build(model.trainable_variables)
+    return model
+
+
+def fit_epoch(model: Any, batches: TrainingBatches, epoch: int, callbacks: Sequence[Any] = ()) -> dict[str, float]:
+    """One round over the batches; loss and accuracy, means over the round.
+
+    Raises StorageError where a shard is damaged.
+    """
+    failures: list[BaseException] = []
+    try:
+        logs = model.fit(
+            batches.epoch(epoch, failures),
+            steps_per_epoch=batches.steps,
+            shuffle=False,  # already done
+            verbose=0,
+            callbacks=list(callbacks),
+        ).history
+    except Exception:
+        if failures and isinstance(failures[0], PipelineError):  # TensorFlow wraps what the thread raised
+            raise failures[0] from None
+        raise
+    return {name: float(values[-1]) for name, values in logs.items()}
+
+
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
@@ -108,18 +146,8 @@ def train_model(
     StorageError
         A shard is damaged, or the checkpoint cannot be written.
     """
-    bands, columns = batches.images.windows.shape
-    width = None if params.architecture != "cnn5" else columns
-    with strategy_scope():
-        model = build_network(params.architecture, bands, width, batches.n_languages, params.dropout)
-        optimizer = make_optimizer(params, batches.steps)
-        model.compile(
-            optimizer=optimizer,
-            loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
-            weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-            jit_compile=False,  # slower on CPUs, and not deterministic
-        )
-        optimizer.build(model.trainable_variables)
+    model = compiled_network(params, batches)
+    optimizer = model.optimizer
     state = load_checkpoint(checkpoint)
     if state is not None:
         _assign(model.variables, state.variables)
@@ -154,24 +182,12 @@ def _one_epoch(
     if params.average_momentum:
         callbacks.append(_AverageWeights(state.average, params.average_momentum, epoch * batches.steps))
     rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))  # at the epoch's start
-    failures: list[BaseException] = []
-    try:
-        logs = model.fit(
-            batches.epoch(epoch, failures),
-            steps_per_epoch=batches.steps,
-            shuffle=False,  # already done
-            verbose=0,
-            callbacks=callbacks,
-        ).history
-    except Exception:
-        if failures and isinstance(failures[0], PipelineError):  # TensorFlow wraps what the thread raised
-            raise failures[0] from None
-        raise
+    logs = fit_epoch(model, batches, epoch, callbacks)
     record = {
         "epoch": epoch,
         "learning_rate": rate,
-        "train_loss": float(logs["loss"][-1]),
-        "train_accuracy": float(logs["accuracy"][-1]),
+        "train_loss": logs["loss"],
+        "train_accuracy": logs["accuracy"],
     }
     seconds = time.monotonic() - started
     weights = [value.copy() for value in (state.average or model.get_weights())]

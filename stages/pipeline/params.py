@@ -143,7 +143,9 @@ class TrainParams(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         description="auto: bfloat16 where the hardware multiplies in it"
     )
-    memory_gb: float = Field(ge=0, description="images are held in memory up to this size, else read as needed")
+    memory_gb: float = Field(
+        ge=0, description="images are held in memory up to this size, else streamed, in another order"
+    )
     augment: AugmentParams
 
     @model_validator(mode="after")
