@@ -48,9 +48,9 @@ CLIPS_PER_SHARD = 64
 
 
 def write_shards(folder: Path, clips: int, languages: int, size: int) -> None:
-    """Feature shards and a manifest in the pipeline's form: each language has its own blurred pattern, under noise."""
+    """Feature shards and a manifest in the pipeline's form: each language has its own faint pattern, under noise."""
     rng = np.random.default_rng(1)
-    coarse = rng.uniform(0, 160, (languages, size // 8, size // 8))
+    coarse = rng.uniform(0, 24, (languages, size // 8, size // 8))
     (folder / "features").mkdir(parents=True)
     rows = []
     for first in range(0, clips, CLIPS_PER_SHARD):
@@ -61,7 +61,7 @@ def write_shards(folder: Path, clips: int, languages: int, size: int) -> None:
                 path = f"l{language:03d}/{number}.wav"
                 name = clip_id(path)
                 rows.append(Row(name, path, f"l{language:03d}", f"g{number}", "train", name * 4, shard))
-                image = np.kron(coarse[language], np.ones((8, 8))) + rng.integers(0, 96, (size, size))
+                image = np.kron(coarse[language], np.ones((8, 8))) + rng.integers(0, 230, (size, size))
                 block = image.astype(np.uint8)[None, :, :, None]
                 writer.add(name, path, lambda block=block: Signal(0.0, [block]), 10.0)  # type: ignore[misc]
             writer.finish()
