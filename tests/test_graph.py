@@ -57,9 +57,13 @@ def test_deps_are_the_import_closure(stage: str) -> None:
     assert {str(p.relative_to(ROOT)) for p in listed} == {str(p.relative_to(ROOT)) for p in needed}
 
 
+# export puts the definitions of these stages into the model that it writes
+TAKEN_UP = {"export": {"logmel", "resize"}}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_never_imports_another_stage(stage: str) -> None:
-    others = {ROOT / "stages" / f"{other}.py" for other in STAGES if other != stage}
+    others = {ROOT / "stages" / f"{other}.py" for other in STAGES if other not in {stage, *TAKEN_UP.get(stage, ())}}
     assert not closure(stage_module(stage)) & others
 
 
