@@ -1,9 +1,10 @@
 """Which language is spoken in a recording?
 
-    python -m app.predict [--json] [--top N] [--model models/model] FILE...
+    python -m app.predict [--json] [--top N] [--model FOLDER] FILE_OR_FOLDER...
 
-One line for each recording on standard output: path, language, probability, then the runners-up. A file that cannot
-be used gets its line on standard error (with --json, an object with "error" on standard output) and the others go on.
+One line for each recording on standard output: path, language, probability, then the runners-up. A folder stands for
+the recordings in it and below. A file that cannot be used gets its line on standard error (with --json, an object with
+"error" on standard output) and the others go on.
 
 Status: 0 all recognised; 1 some file was not; 2 wrong usage; 74 no model that can be used.
 """
@@ -18,7 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.recognizer import MODEL, Recognition, Recognizer, check_model, check_recording
+from app.recognizer import EXPORT, MODEL, Recognition, Recognizer, check_model, default_model, stale_export
+from app.recordings import recordings_in
 from stages.pipeline.errors import ParamsError, PipelineError, RejectedClip, StorageError
 from stages.pipeline.paths import escape_path
 
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _predict(files: list[str], folder: Path, top: int | None, as_json: bool) -> int:
+def _predict(files: list[str], folder: Path | None, top: int | None, as_json: bool) -> int:
     faults = 0
 
     def tell(name: str, fault: RejectedClip) -> None:
@@ -49,22 +51,25 @@ def _predict(files: list[str], folder: Path, top: int | None, as_json: bool) -> 
         _tell_fault(name, fault, as_json)
 
     try:
-        check_model(folder)
-        present = []
-        for name in files:  # all of them first: a wrong path is said before TensorFlow's seconds of loading
+        check_model(folder or default_model())
+        present: list[str] = []
+        for name in files:  # all of them first: a wrong path is said before a model is loaded
             try:
-                check_recording(name)
-                present.append(name)
+                present += recordings_in(name)
             except RejectedClip as fault:
                 tell(name, fault)
         if not present:
             return SOME_FAILED
-        recognizer = Recognizer(folder)
-        for name in present:
-            try:
-                found = recognizer.recognize(name)
-            except RejectedClip as fault:
-                tell(name, fault)
+        if folder is None and stale_export():
+            print(
+                f"predict: {EXPORT} was made from an earlier training than {MODEL}; run `dvc repro export`, or say "
+                f"--model {MODEL}",
+                file=sys.stderr,
+            )
+        found_ones = Recognizer(folder).recognize_all(present)
+        for name, found in zip(present, found_ones, strict=True):
+            if isinstance(found, RejectedClip):
+                tell(name, found)
             else:
                 print(_json_line(name, found, top) if as_json else _line(name, found, top or _TOP), flush=True)
     except PipelineError as error:
@@ -114,10 +119,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 all recognised, 1 some file was not, 2 wrong usage, 74 no model. In paths, bytes that "
         "are no plain text are percent-escaped, as in a URL.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="recording; put -- before names that begin with -")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="recording, or folder of them; put -- before names that begin with -"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, faults too")
     parser.add_argument("--top", type=_positive, metavar="N", help="languages to list (3; with --json all)")
-    parser.add_argument("--model", type=Path, default=MODEL, metavar="FOLDER", help="trained model (%(default)s)")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help=f"exported or trained model ({EXPORT}, or {MODEL} where nothing was exported)",
+    )
     return parser
 
 

@@ -1,32 +1,35 @@
 """A trained model, ready for recordings: sound in, languages with probabilities out.
 
-The way of a recording is the pipeline's own, function by function, so what a model does here is what the evaluate
-stage measured: decode_file -> resample -> log_mel -> resize_to_image -> the network -> pool_windows.
-TensorFlow is loaded by the first `Recognizer`, not by this import.
+The exported model (models/export) is used where there is one: it runs without TensorFlow and is ready in half a second.
+The trained one (models/model) goes the way of the pipeline itself, function by function, so it gives exactly what the
+evaluate stage scored; the two agree within 0.01 (tests/test_predict.py, and the export stage checks it).
+Either is loaded by the first `Recognizer`, not by this import.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.decode import decode_file
-from stages.logmel import log_mel
+from app.onnx_model import ONNX_NAME, OnnxModel
+from app.recordings import check_recording
 from stages.pipeline.errors import RejectedClip, StorageError
-from stages.resample import resample
-from stages.resize import resize_to_image
 
 if TYPE_CHECKING:
-    from stages.learning.model_file import FeatureSettings
+    from app.keras_model import KerasModel
 
+EXPORT = Path("models/export")
 MODEL = Path("models/model")
 _MODEL_FILES = ("model.json", "model.weights.h5")
-_WINDOWS_AT_ONCE = 32
+_TINY = 1e-12  # as in stages/learning/metrics.py
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Recognizer:
 
     Parameters
     ----------
-    folder : a model as the train stage writes it
+    folder : a model as the export or the train stage writes it; models/export by default, or models/model where
+        nothing was exported
 
     Raises
     ------
@@ -66,11 +70,20 @@ class Recognizer:
         The files are none of ours, or don't belong together.
     """
 
-    def __init__(self, folder: Path = MODEL) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        folder = default_model() if folder is None else folder
         check_model(folder)
-        from stages.learning.model_file import load_model  # imports TensorFlow: seconds
+        self._model: OnnxModel | KerasModel
+        if (folder / ONNX_NAME).is_file():
+            self._model = OnnxModel(folder)
+        else:
+            from app.keras_model import KerasModel  # imports TensorFlow: seconds
 
-        self._model, self.settings = load_model(folder)
+            self._model = KerasModel(folder)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return self._model.languages
 
     def recognize(self, path: str | Path) -> Recognition:
         """The languages of one recording.
@@ -80,83 +93,67 @@ class Recognizer:
         RejectedClip
             It cannot be used; reason codes as in quarantine.csv.
         """
-        images, seconds = images_of(path, self.settings.features)
-        return self._ranked(self._window_probabilities(images), seconds)
+        check_recording(path)
+        return self._ranked(*self._model.probabilities_of(path))
 
-    def _window_probabilities(self, images: np.ndarray) -> np.ndarray:
-        """(windows, height, width, 1) uint8 -> (windows, languages) float32."""
-        parts = [
-            self._model.predict_on_batch(images[first : first + _WINDOWS_AT_ONCE].astype(np.float32))
-            for first in range(0, len(images), _WINDOWS_AT_ONCE)
-        ]
-        return np.concatenate(parts)
+    def recognize_all(self, paths: Iterable[str | Path]) -> Iterator[Recognition | RejectedClip]:
+        """The same for many, in order; for one that cannot be used, why. An exported model uses all cores."""
+        threads = usable_cores() if self._model.parallel else 1
+        pool = ThreadPoolExecutor(threads)
+        ahead: deque[Future[Recognition | RejectedClip]] = deque()
+        try:
+            for path in paths:
+                ahead.append(pool.submit(self._attempt, path))
+                if len(ahead) > 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _attempt(self, path: str | Path) -> Recognition | RejectedClip:
+        try:
+            return self.recognize(path)
+        except RejectedClip as fault:
+            return fault
 
     def _ranked(self, probabilities: np.ndarray, seconds: float) -> Recognition:
-        from stages.learning.metrics import pool_windows, temper
-
-        of_one_clip = np.zeros(len(probabilities), np.int64)
-        scores = temper(pool_windows(probabilities, of_one_clip, 1), self.settings.temperature)[0]  # (languages,)
-        order = np.argsort(-scores, kind="stable")
-        ranking = tuple((self.settings.languages[i], float(np.exp(scores[i]))) for i in order)
+        """Mean of the windows' log-probabilities, as `stages.learning.metrics` pools and tempers them."""
+        mean = np.log(np.maximum(probabilities.astype(np.float64), _TINY)).mean(axis=0) / self._model.temperature
+        likelihood = np.exp(mean - mean.max())  # (languages,)
+        shares = likelihood / likelihood.sum()
+        order = np.argsort(-shares, kind="stable")
+        ranking = tuple((self.languages[i], float(shares[i])) for i in order)
         return Recognition(ranking, len(probabilities), seconds)
 
 
-def images_of(path: str | Path, features: FeatureSettings) -> tuple[np.ndarray, float]:
-    """A recording as the network sees it, byte for byte what the data stages make of it.
-
-    Returns
-    -------
-    images : np.ndarray [shape=(windows, height, width, 1), dtype=uint8]
-    seconds : length of the decoded sound
-
-    Raises
-    ------
-    RejectedClip
-        It cannot be used.
-    """
-    check_recording(path)
-    decode = features.decode
-    if decode.ffmpeg and not Path(decode.ffmpeg).is_file():  # named on the machine that trained; not on this one
-        decode = decode.model_copy(update={"ffmpeg": ""})
-    try:
-        samples, own_rate_hz = decode_file(path, decode)
-    except (OSError, StorageError) as error:
-        raise RejectedClip("unreadable", str(error.__context__ or error)) from None
-    rate_hz = features.resample.rate_hz
-    bands = log_mel(resample(samples, own_rate_hz, features.resample), rate_hz, features.logmel)
-    images = resize_to_image(bands, rate_hz / features.logmel.hop_length, features.resize)
-    return images, len(samples) / own_rate_hz
+def usable_cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_recording(path: str | Path) -> None:
-    """What can be said of a file before anything is loaded.
+def default_model() -> Path:
+    """The exported model's folder, or the trained one's where nothing was exported."""
+    return EXPORT if (EXPORT / ONNX_NAME).is_file() else MODEL
 
-    Raises
-    ------
-    RejectedClip
-        missing, not_a_file, empty_file or unreadable.
-    """
-    try:
-        # O_NONBLOCK: opening a pipe must not wait for somebody to write into it
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as handle:
-            status = os.fstat(handle.fileno())
-    except FileNotFoundError:
-        raise RejectedClip("missing", "there is no such file") from None
-    except IsADirectoryError:
-        raise RejectedClip("not_a_file", "a folder; name the recordings in it") from None
-    except (OSError, ValueError) as error:
-        raise RejectedClip("unreadable", getattr(error, "strerror", None) or str(error)) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise RejectedClip("not_a_file", "a pipe, socket or device; expected a file")
-    if not status.st_size:
-        raise RejectedClip("empty_file", "0 bytes")
+
+def stale_export() -> bool:
+    """Whether models/export was made from other weights than those in models/model now."""
+    weights = MODEL / _MODEL_FILES[1]
+    if not (EXPORT / ONNX_NAME).is_file() or not weights.is_file():
+        return False
+    with weights.open("rb") as handle:
+        now = hashlib.file_digest(handle, "sha256").hexdigest()
+    return now.encode() not in (EXPORT / ONNX_NAME).read_bytes()
 
 
 def check_model(folder: Path) -> None:
     """Raises StorageError where there is no model, before anything is loaded."""
+    if (folder / ONNX_NAME).is_file():
+        return
     missing = [name for name in _MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise StorageError(
-            f"expected a trained model in {folder}, found no {' and no '.join(missing)}; run `make repro` first or "
-            "name one with --model"
+            f"expected a trained model in {folder}, found no {ONNX_NAME} and no {' and no '.join(missing)}; run "
+            "`make repro` first or name one with --model"
         )

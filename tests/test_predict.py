@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,15 +16,26 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Project, speech_like, write_corpus
+from hypothesis import given
+from hypothesis import strategies as st
 
+from app import Recognition, Recognizer, onnx_model
+from app.keras_model import KerasModel, images_of
+from app.onnx_model import OnnxModel
 from app.predict import main
-from app.recognizer import Recognizer, images_of
+from app.sound import read_samples
+from stages import resize
+from stages.decode import decode_file
+from stages.export import TOLERANCE
 from stages.learning.dataset import Images, index_windows
 from stages.learning.metrics import pool_windows, temper
 from stages.learning.model_file import load_settings
 from stages.learning.scoring import predict_windows
+from stages.pipeline.errors import RejectedClip
+from stages.pipeline.ffmpeg_pipe import find_ffmpeg
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.shards import Shard, list_shards
+from stages.resample import resample
 
 SMALL: dict[str, Any] = {
     "manifest": {"clips_per_shard": 8},
@@ -46,6 +58,10 @@ class Trained:
     def model(self) -> Path:
         return self.project.folder / "models/model"
 
+    @property
+    def export(self) -> Path:
+        return self.project.folder / "models/export"
+
     def rows(self, split: str) -> list[Row]:
         rows = read_manifest(self.project.folder / "data/manifest.csv")
         return [row for row in rows if row.split == split]
@@ -53,7 +69,7 @@ class Trained:
     def predict(self, *arguments: str, status: int = 0, cwd: Path | None = None) -> tuple[str, str]:
         """Standard output and standard error of the command line."""
         done = subprocess.run(
-            [sys.executable, "-m", "app.predict", "--model", str(self.model), *arguments],
+            [sys.executable, "-m", "app.predict", "--model", str(self.export), *arguments],
             cwd=cwd or self.corpus,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
             capture_output=True,
@@ -86,12 +102,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     corpus = mixed_corpus(place / "corpus")
     project = Project(place / "project", corpus)
     project.set(**SMALL)
-    project.stage("manifest", "decode", "resample", "logmel", "resize", "train", "evaluate")
+    project.stage("manifest", "decode", "resample", "logmel", "resize", "train", "evaluate", "export")
     return Trained(project, corpus)
 
 
 @pytest.fixture(scope="module")
 def recognizer(trained: Trained) -> Recognizer:
+    """The exported model, as predict takes it."""
+    return Recognizer(trained.export)
+
+
+@pytest.fixture(scope="module")
+def keras_recognizer(trained: Trained) -> Recognizer:
     return Recognizer(trained.model)
 
 
@@ -111,23 +133,125 @@ def test_images_are_the_bytes_that_the_stages_make(trained: Trained) -> None:
 
 
 def test_probabilities_are_those_that_evaluate_scores(
-    trained: Trained, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, keras_recognizer: Recognizer, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The Keras model gives what evaluate scored; the exported one the same within the tolerance of the export."""
     monkeypatch.chdir(trained.project.folder)
-    languages = list(recognizer.settings.languages)
+    model = keras_recognizer._model
+    assert isinstance(model, KerasModel)
+    languages = list(model.languages)
     found = index_windows(Path("data/features"), read_manifest(), languages, "test")
-    probabilities = predict_windows(recognizer._model, Images(found, 0), 128)
+    probabilities = predict_windows(model.network, Images(found, 0), 128)
     scores = pool_windows(probabilities, found.clip, len(found.clips))
-    expected = np.exp(temper(scores, recognizer.settings.temperature))
+    expected = np.exp(temper(scores, model.temperature))
     with Path("metrics/evaluate/predictions.csv").open(newline="") as handle:
         table = {row["id"]: row for row in csv.DictReader(handle)}
     assert len(table) == len(found.clips) > 2
     for row, reference in zip(found.clips, expected, strict=True):
-        result = recognizer.recognize(trained.corpus / row.path)
+        result = keras_recognizer.recognize(trained.corpus / row.path)
         assert np.allclose([dict(result.ranking)[one] for one in languages], reference, rtol=0, atol=1e-5)
         assert result.language == table[row.id]["predicted"]
         # the table has four digits
         assert result.probability == pytest.approx(float(table[row.id]["probability"]), abs=6e-5)
+
+        result = recognizer.recognize(trained.corpus / row.path)
+        assert np.allclose([dict(result.ranking)[one] for one in languages], reference, rtol=0, atol=TOLERANCE)
+
+
+def test_both_models_agree_on_every_recording(
+    trained: Trained, keras_recognizer: Recognizer, recognizer: Recognizer
+) -> None:
+    """Several windows, windows that end early, other rates and channels."""
+    paths = sorted(path for path in trained.corpus.rglob("*") if path.is_file())
+    exported = recognizer.recognize_all(paths)
+    seen = set()
+    for path, found in zip(paths, exported, strict=True):
+        expected = keras_recognizer.recognize(path)
+        assert isinstance(found, Recognition)
+        first, second = expected.ranking[:2]
+        assert found.language == first[0] or first[1] - second[1] < 2 * TOLERANCE
+        assert np.allclose([dict(found.ranking)[name] for name, _ in expected.ranking],
+                           [p for _, p in expected.ranking], rtol=0, atol=TOLERANCE)  # fmt: skip
+        assert (found.windows, found.seconds) == (expected.windows, expected.seconds)
+        seen.add(found.windows)
+    assert seen >= {1, 3, 4}
+
+
+def test_samples_are_those_of_the_stages(trained: Trained, tmp_path: Path) -> None:
+    features = load_settings(trained.model).features
+    settings = OnnxModel(trained.export)._sound
+    paths = [path for path in sorted(trained.corpus.rglob("*")) if path.is_file()]
+    loud = np.stack([speech_like(k, 35.0, 48000) * 1.4 for k in (1, 2, 3)], axis=1)  # clipped; longer than a block
+    soundfile.write(tmp_path / "loud.wav", loud, 48000, subtype="FLOAT")
+    ffmpeg = find_ffmpeg(features.decode.ffmpeg)
+    subprocess.run([ffmpeg, "-loglevel", "error", "-i", paths[0], tmp_path / "a.m4a"], check=True)
+    for path in (*paths, tmp_path / "loud.wav", tmp_path / "a.m4a"):
+        pcm, rate_hz = decode_file(path, features.decode)
+        samples, seconds = read_samples(path, settings)
+        assert np.array_equal(samples, resample(pcm, rate_hz, features.resample)), path
+        assert seconds == len(pcm) / rate_hz
+    for name, sound, reason in (
+        ("nan.wav", np.full(16000, np.nan, np.float32), "not_finite"),
+        ("silent.wav", np.zeros(16000, np.float32), "silent"),
+        ("short.wav", speech_like(1)[:1000], "too_short"),
+    ):
+        soundfile.write(tmp_path / name, sound, 16000, subtype="FLOAT")
+        with pytest.raises(RejectedClip) as fault:
+            read_samples(tmp_path / name, settings)
+        assert fault.value.reason == reason
+
+
+@given(frames=st.integers(1, 5000), size=st.integers(1, 600), stride=st.integers(1, 700))
+def test_windows_start_where_those_of_resize_do(frames: int, size: int, stride: int) -> None:
+    assert onnx_model.window_starts(frames, size, stride) == resize.window_starts(frames, size, stride)
+
+
+def test_the_exported_model_needs_little(trained: Trained) -> None:
+    """What is not installed by `pip install .[predict]` is not asked for."""
+    code = (
+        "import sys; from app.predict import main; status = main(sys.argv[1:]); "
+        "heavy = {'tensorflow', 'keras', 'scipy', 'librosa', 'h5py', 'joblib', 'pydantic', 'yaml', 'rich', 'ffmpeg'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules); sys.exit(status)"
+    )
+    path = trained.corpus / trained.rows("test")[0].path
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        cwd=trained.project.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(str(path))
+
+
+def test_a_folder_stands_for_its_recordings(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b/2.wav", "b/1.WAV", "a.flac", ".hidden.wav", ".git/x.wav", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("words")
+        else:
+            soundfile.write(tmp_path / name, speech_like(len(name)), 16000)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["--model", str(trained.export), ".", "empty", "b/2.wav"]) == 1
+    out, err = capfd.readouterr()
+    assert [line.split("  ")[0] for line in out.splitlines()] == ["./a.flac", "./b/1.WAV", "./b/2.wav", "b/2.wav"]
+    assert err.startswith("empty: not_a_file: a folder without recordings")
+
+
+def test_an_export_of_another_training_is_told(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained.project.folder / "models", tmp_path / "models")
+    path = str(trained.corpus / trained.rows("test")[0].path)
+    monkeypatch.chdir(tmp_path)
+    assert main([path]) == 0
+    assert capfd.readouterr().err == ""
+    with (tmp_path / "models/model/model.weights.h5").open("ab") as handle:
+        handle.write(b"other")
+    assert main([path]) == 0
+    assert "models/export was made from an earlier training than models/model" in capfd.readouterr().err
 
 
 def test_one_line_for_each_recording_and_nothing_else(
@@ -135,7 +259,7 @@ def test_one_line_for_each_recording_and_nothing_else(
 ) -> None:
     monkeypatch.chdir(trained.corpus)
     names = [row.path for row in trained.rows("test")][:3]
-    assert main(["--model", str(trained.model), *names, "--top", "2"]) == 0
+    assert main(["--model", str(trained.export), *names, "--top", "2"]) == 0
     out, err = capfd.readouterr()
     assert err == ""
     for name, line in zip(names, out.splitlines(), strict=True):
@@ -162,7 +286,7 @@ def test_bad_files_get_their_lines_and_the_others_go_on(
     }  # fmt: skip
     arguments = ["--", names[0], *bad, *names[1:]]
     monkeypatch.chdir(tmp_path)
-    assert main(["--model", str(trained.model), *arguments]) == 1
+    assert main(["--model", str(trained.export), *arguments]) == 1
     out, err = capfd.readouterr()
     assert [line.split("  ")[0] for line in out.splitlines()] == ["two%0Alines.wav", "caf%E9.wav", "%2Dx.wav"]
     assert [line.split(": ")[:2] for line in err.splitlines()] == [[name, reason] for name, reason in bad.items()]
@@ -189,7 +313,7 @@ def test_a_wrong_path_alone_loads_no_tensorflow(trained: Trained) -> None:
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules; sys.exit(status)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "--model", str(trained.model), "gone.wav"],
+        [sys.executable, "-c", code, "--model", str(trained.export), "gone.wav"],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -199,7 +323,7 @@ def test_a_wrong_path_alone_loads_no_tensorflow(trained: Trained) -> None:
 
 def test_without_a_model_it_says_what_to_do(trained: Trained, tmp_path: Path) -> None:
     _, err = trained.predict("--model", str(tmp_path), "gone.wav", status=74)
-    assert err.startswith(f"predict: expected a trained model in {tmp_path}, found no model.json")
+    assert err.startswith(f"predict: expected a trained model in {tmp_path}, found no model.onnx and no model.json")
     assert "run `make repro` first or name one with --model" in err
 
 
@@ -213,6 +337,21 @@ def test_a_damaged_model_is_no_model(trained: Trained, tmp_path: Path, capfd: py
     assert "does not describe a model of this version" in err
 
 
+@pytest.mark.parametrize("damage", ["junk", "cut", "other"])
+def test_a_damaged_export_is_no_model(
+    trained: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str
+) -> None:
+    data = (trained.export / "model.onnx").read_bytes()
+    other = data.replace(b'"before"', b'"sooner"')
+    (tmp_path / "model.onnx").write_bytes({"junk": b"junk", "cut": data[:10000], "other": other}[damage])
+    path = trained.corpus / trained.rows("test")[0].path
+    assert main(["--model", str(tmp_path), str(path)]) == 74
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"{tmp_path / 'model.onnx'} is not a model of this version" in err
+    assert "Run `dvc repro export`" in err
+
+
 @pytest.mark.parametrize("arguments", [[], ["--top", "0", "a.wav"], ["--top", "many", "a.wav"], ["--no-such", "a.wav"]])
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
@@ -223,7 +362,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 
 def test_a_reader_that_leaves_is_no_fault(trained: Trained) -> None:
     names = " ".join(f"'{trained.corpus / row.path}'" for row in trained.rows("train")[:4])
-    command = f"'{sys.executable}' -m app.predict --model '{trained.model}' {names} | head -1; echo ${{PIPESTATUS[0]}}"
+    command = f"'{sys.executable}' -m app.predict --model '{trained.export}' {names} | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},

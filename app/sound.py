@@ -1,0 +1,140 @@
+"""A recording as the samples that an exported model takes, with numpy, soundfile and soxr alone.
+
+The same samples, bit for bit, as the decode and resample stages make (tests/test_predict.py compares them). Their
+modules are not imported here, because those need all that writes shards. ffmpeg is only loaded, and only needed, for
+what libsndfile cannot read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from stages.pipeline.errors import ParamsError, RejectedClip
+
+_BLOCK_SECONDS = 30
+_FULL_SCALE = 32768
+_SILENT_PEAK = 10  # of 32768, as in stages/decode.py
+
+
+@dataclass(frozen=True)
+class SoundSettings:
+    """The params of the decode and resample stages that count here."""
+
+    rate_hz: int
+    quality: str
+    min_seconds: float
+    max_seconds: float
+    timeout_seconds: float
+    ffmpeg: str = ""
+
+
+def read_samples(path: str | Path, settings: SoundSettings) -> tuple[np.ndarray, float]:
+    """A recording at the model's sample rate; what is held in memory is the result and half a minute of the original.
+
+    Returns
+    -------
+    samples : np.ndarray [shape=(n,), dtype=int16]
+    seconds : length of the recording
+
+    Raises
+    ------
+    RejectedClip
+        unreadable, not_audio, no_audio_stream, undecodable, timeout, too_short, silent or not_finite.
+    """
+    pieces: list[np.ndarray] = []
+    stream: soxr.ResampleStream | None = None
+    own_rate_hz, count, peak = 0, 0, 0
+    for rate_hz, block in _mono_blocks(path, settings):
+        if not own_rate_hz:
+            own_rate_hz = rate_hz
+            if rate_hz != settings.rate_hz:
+                stream = soxr.ResampleStream(rate_hz, settings.rate_hz, 1, dtype="float32", quality=settings.quality)
+        count += len(block)
+        peak = max(peak, int(block.max(initial=0)), -int(block.min(initial=0)))
+        pieces.append(_to_int16(stream.resample_chunk(block.astype(np.float32))) if stream else block)
+    if stream:
+        pieces.append(_to_int16(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
+    if not count:
+        raise RejectedClip("undecodable", "neither libsndfile nor ffmpeg found a sample")
+    seconds = count / own_rate_hz
+    if seconds < settings.min_seconds:
+        raise RejectedClip("too_short", f"{seconds:.2f} s; the model takes recordings from {settings.min_seconds:g} s")
+    if peak < _SILENT_PEAK:
+        raise RejectedClip("silent", "no sample is louder than -70 dBFS")
+    return np.concatenate(pieces), seconds
+
+
+def _mono_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of (rate_hz, (n,) int16)."""
+    empty = True
+    for read in (_soundfile_blocks, _ffmpeg_blocks):
+        for rate_hz, block in read(path, settings):  # (n, channels)
+            empty = False
+            yield rate_hz, _mono(block)
+        if not empty:
+            return
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    """(n, channels) float32, full scale 1 -> (n,) int16, the mean of the channels."""
+    if block.shape[1] == 2:
+        mono = (block[:, 0] + block[:, 1]) * np.float32(0.5)
+    else:
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise RejectedClip("not_finite", "the recording holds NaN or infinite samples")
+    return _to_int16(mono * np.float32(_FULL_SCALE))
+
+
+def _soundfile_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[int, np.ndarray]]:
+    """None at all where libsndfile cannot read the file."""
+    deadline = time.monotonic() + settings.timeout_seconds
+    try:
+        handle = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise RejectedClip("unreadable", error.strerror or str(error)) from None
+    with handle:
+        try:
+            sound = soundfile.SoundFile(handle.fileno(), closefd=False)
+        except (soundfile.LibsndfileError, RuntimeError, ValueError):
+            return
+        with sound:
+            rate_hz = sound.samplerate
+            left = int(settings.max_seconds * rate_hz)
+            while left > 0:
+                if time.monotonic() > deadline:
+                    raise RejectedClip("timeout", f"decoding took longer than {settings.timeout_seconds:g} s")
+                try:
+                    block = sound.read(min(left, _BLOCK_SECONDS * rate_hz), dtype="float32", always_2d=True)
+                except (soundfile.LibsndfileError, RuntimeError) as error:
+                    raise RejectedClip("undecodable", str(error)) from None
+                if not len(block):
+                    return
+                left -= len(block)
+                yield rate_hz, block
+
+
+def _ffmpeg_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[int, np.ndarray]]:
+    from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks
+
+    named = settings.ffmpeg if Path(settings.ffmpeg).is_file() else ""  # it was named on the machine that trained
+    try:
+        binary = find_ffmpeg(named)
+    except ParamsError:
+        raise RejectedClip("undecodable", "libsndfile cannot read it, and there is no ffmpeg on the PATH") from None
+    yield from pcm_blocks(command(binary, os.fspath(path), settings.max_seconds), settings.timeout_seconds)
+
+
+def _to_int16(samples: np.ndarray) -> np.ndarray:
+    """(n,) float32, full scale 32768, is overwritten -> (n,) int16, rounded and clipped."""
+    np.clip(samples, -_FULL_SCALE, _FULL_SCALE - 1, out=samples)
+    rounded: np.ndarray = np.rint(samples, out=samples).astype(np.int16)
+    return rounded
