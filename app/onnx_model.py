@@ -13,7 +13,7 @@ from stages.pipeline.errors import PipelineError, StorageError
 
 ONNX_NAME = "model.onnx"
 FORMAT = 1  # of stages/learning/onnx_graph.py
-_WINDOWS_AT_ONCE = 8
+_WINDOWS_AT_ONCE = 4  # more at once is no faster
 _FULL_SCALE = np.float32(32768)
 
 
