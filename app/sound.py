@@ -123,12 +123,12 @@ def _soundfile_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tup
 
 
 def _ffmpeg_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[int, np.ndarray]]:
-    from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks
-
     named = settings.ffmpeg if Path(settings.ffmpeg).is_file() else ""  # it was named on the machine that trained
     try:
+        from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks
+
         binary = find_ffmpeg(named)
-    except ParamsError:
+    except (ImportError, ParamsError):
         raise RejectedClip("undecodable", "libsndfile cannot read it, and there is no ffmpeg on the PATH") from None
     yield from pcm_blocks(command(binary, os.fspath(path), settings.max_seconds), settings.timeout_seconds)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import signal
 import struct
 import subprocess
@@ -18,7 +19,6 @@ from functools import cache
 from pathlib import Path
 
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 
 from stages.pipeline.errors import ParamsError, RejectedClip
@@ -35,7 +35,7 @@ _STDERR_BYTES = 2000
 
 @cache
 def find_ffmpeg(named: str = "") -> str:
-    """Path of the ffmpeg binary: the one in the params, else the one that imageio-ffmpeg carries.
+    """Path of the ffmpeg binary: the one in the params, else the one that imageio-ffmpeg carries, else the PATH's.
 
     Raises
     ------
@@ -47,11 +47,15 @@ def find_ffmpeg(named: str = "") -> str:
             raise ParamsError(f"decode.ffmpeg: expected the path of an ffmpeg binary, received {named!r}")
         return named
     try:
+        import imageio_ffmpeg  # 80 MB: an installation for predict alone does without
+
         return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
+    except (ImportError, RuntimeError) as error:
+        if found := shutil.which("ffmpeg"):
+            return found
         raise ParamsError(
-            f"no ffmpeg: imageio-ffmpeg carries none for this machine ({error}); install one and name it in "
-            "decode.ffmpeg"
+            f"no ffmpeg: imageio-ffmpeg carries none for this machine ({error}), and there is none on the PATH; "
+            "install one, or name it in decode.ffmpeg"
         ) from None
 
 
