@@ -47,7 +47,7 @@ def find_ffmpeg(named: str = "") -> str:
             raise ParamsError(f"decode.ffmpeg: expected the path of an ffmpeg binary, received {named!r}")
         return named
     try:
-        import imageio_ffmpeg  # 80 MB: an installation for predict alone does without
+        import imageio_ffmpeg  # larger than all that predict needs; an installation for predict alone does without
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
