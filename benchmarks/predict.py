@@ -172,7 +172,7 @@ def section(result: dict[str, Any]) -> str:
         notes.append(f"Whisper base was not measured: {result['whisper_absent']}.")
     head = "| | start, wall | start, CPU | one clip | 95th percentile | clips/s, folder | CPU a clip, folder |"
     table = "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
-    return "\n\n".join(["## Predict", *notes, table]) + "\n"
+    return "\n\n".join(["## Predict", *notes, table])
 
 
 def main() -> None:

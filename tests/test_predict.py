@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -238,6 +239,23 @@ def test_a_folder_stands_for_its_recordings(
     out, err = capfd.readouterr()
     assert [line.split("  ")[0] for line in out.splitlines()] == ["./a.flac", "./b/1.WAV", "./b/2.wav", "b/2.wav"]
     assert err.startswith("empty: not_a_file: a folder without recordings")
+
+
+def test_the_program_in_the_docs_runs(
+    trained: Trained, recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    page = (Path(__file__).parent.parent / "docs/export.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "models").symlink_to(trained.project.folder / "models")
+    soundfile.write(tmp_path / "recording.wav", speech_like(3, 0.8, 22050), 22050)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs/export.md", "exec"), {})  # noqa: S102
+    language, probability = capfd.readouterr().out.split()
+    expected = recognizer.recognize("recording.wav")
+    assert language == expected.language
+    assert float(probability) == pytest.approx(expected.probability, abs=TOLERANCE)
+    assert all(f"`{name}`" in page for name in OnnxModel(trained.export).metadata)
 
 
 def test_an_export_of_another_training_is_told(
