@@ -29,7 +29,7 @@ from stages.pipeline.ffmpeg_pipe import command, ffmpeg_version, find_ffmpeg, pc
 from stages.pipeline.files import sha256_of_file, sha256_of_json
 from stages.pipeline.manifest_table import Row, dataset_root, read_manifest
 from stages.pipeline.params import DecodeParams, Params
-from stages.pipeline.paths import unescape_path
+from stages.pipeline.recording_file import open_file, open_recording
 from stages.pipeline.runner import Job, Step, account, run_step, stage_main
 from stages.pipeline.shards import Item, Signal
 
@@ -58,7 +58,7 @@ def decode_file(path: str | Path, params: DecodeParams) -> tuple[np.ndarray, int
     StorageError
         The file cannot be opened.
     """
-    with _open(Path(path)) as handle:
+    with open_file(Path(path)) as handle:
         signal = decode_stream(handle, os.fspath(path), params)
         return np.concatenate(list(signal.blocks)), int(signal.rate_hz)
 
@@ -158,15 +158,6 @@ def _checked(first: np.ndarray, rest: Iterator[np.ndarray], rate_hz: int, params
         raise RejectedClip("silent", "no sample is louder than -70 dBFS")
 
 
-def _open(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb", buffering=0)
-    except OSError as error:
-        raise StorageError(
-            f"a recording cannot be opened: {error}; run `dvc repro -f manifest` if it is gone"
-        ) from None
-
-
 @dataclass(frozen=True)
 class DecodeShard:
     """The work for one shard: its rows of the manifest, less those in `drop`, which maps an id to a reason."""
@@ -191,13 +182,12 @@ class DecodeShard:
     def _make(self, row: Row, stack: ExitStack) -> Signal:
         if row.id in self.drop:
             raise RejectedClip(*self.drop[row.id])
-        path = Path(self.root) / unescape_path(row.path)
-        handle = stack.enter_context(_open(path))
+        handle, path = stack.enter_context(open_recording(Path(self.root), row))
         if sha256_of_file(handle) != row.sha256:
             raise StorageError(
                 f"{row.path} is not the file that the manifest lists (another SHA-256); run `dvc repro -f manifest`"
             )
-        return decode_stream(handle, os.fspath(path), self.params)
+        return decode_stream(handle, path, self.params)
 
 
 def _libraries(ffmpeg: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""manifest: a folder or table of recordings -> data/manifest.csv: id, path, language, group, split, sha256, shard.
+"""manifest: a folder or table of recordings -> data/manifest.csv, a row for each of them.
 
 Every recording that the dataset names ends here as a row or in metrics/manifest/quarantine.csv. The split is by group:
 no speaker or source, and no byte-identical file, stands in two splits.
@@ -7,18 +7,17 @@ no speaker or source, and no byte-identical file, stands in two splits.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import stat
 import sys
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
-from stages.pipeline.errors import ParamsError, RejectedClip, SplitError
-from stages.pipeline.files import sha256_of_file, write_json
+from stages.pipeline.errors import ParamsError, SplitError
+from stages.pipeline.files import write_json
+from stages.pipeline.fingerprint import Fault, fingerprints
 from stages.pipeline.layouts import Entry, find_recordings
 from stages.pipeline.manifest_table import MANIFEST, SPLITS, Row, clip_id, dataset_root, write_manifest
 from stages.pipeline.params import ManifestParams, Params
@@ -26,16 +25,12 @@ from stages.pipeline.paths import escape_path
 from stages.pipeline.runner import account, stage_main
 from stages.pipeline.shards import Rejection
 from stages.pipeline.splits import assign_shards, split_of, straddling
+from stages.pipeline.stat_cache import StatCache
+from stages.pipeline.tree import Tree
 
 log = logging.getLogger(__name__)
 MANIFEST_INFO = MANIFEST.with_suffix(".json")
 RANDOM_LABEL = "random split: may measure voices, not languages"
-
-
-@dataclass(frozen=True)
-class _Recording:
-    row: Row
-    size: int
 
 
 def select(entries: Iterable[Entry], params: ManifestParams) -> list[Entry]:
@@ -46,7 +41,11 @@ def select(entries: Iterable[Entry], params: ManifestParams) -> list[Entry]:
     ParamsError
         A language that was asked for or dropped is not in the dataset.
     """
-    named = [replace(entry, language=unicodedata.normalize("NFC", entry.language)) for entry in entries]
+    composed = cache(partial(unicodedata.normalize, "NFC"))
+    named = [
+        entry if (language := composed(entry.language)) == entry.language else entry._replace(language=language)
+        for entry in entries
+    ]
     known = {entry.language for entry in named}
     wanted = {unicodedata.normalize("NFC", language) for language in params.languages} or known
     dropped = {unicodedata.normalize("NFC", language) for language in params.drop_languages}
@@ -59,52 +58,24 @@ def select(entries: Iterable[Entry], params: ManifestParams) -> list[Entry]:
     return [entry for entry in named if entry.language in wanted - dropped]
 
 
-def inspect(root: Path, entry: Entry) -> tuple[str, int]:
-    """SHA-256 and size of a recording, without decoding it.
-
-    Raises
-    ------
-    RejectedClip
-        missing, outside_dataset, not_a_file, empty_file or unreadable.
-    """
-    path = root / entry.path
-    try:
-        real = os.path.realpath(path)
-        inside = os.path.commonpath([real, os.path.realpath(root)]) == os.path.realpath(root)
-        if not inside:
-            raise RejectedClip("outside_dataset", "the path or link leaves the dataset's folder")
-        # O_NONBLOCK: opening a FIFO must not wait for somebody to write into it
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as handle:
-            status = os.fstat(handle.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise RejectedClip("not_a_file", "a folder, pipe, socket or device")
-            if not status.st_size:
-                raise RejectedClip("empty_file", "0 bytes")
-            return sha256_of_file(handle), status.st_size
-    except FileNotFoundError:
-        raise RejectedClip("missing", "the dataset names it, but it is not there") from None
-    except IsADirectoryError:
-        raise RejectedClip("not_a_file", "a folder") from None
-    except (OSError, ValueError) as error:
-        raise RejectedClip("unreadable", getattr(error, "strerror", None) or str(error)) from None
-
-
-def reject_copies(recordings: list[_Recording]) -> tuple[list[_Recording], list[Rejection]]:
+def reject_copies(rows: list[Row]) -> tuple[list[Row], list[Rejection]]:
     """Keep one of several byte-identical files; none, if they claim different languages."""
-    copies: dict[str, list[Row]] = defaultdict(list)
-    for recording in recordings:
-        copies[recording.row.sha256].append(recording.row)
+    first: dict[str, Row] = {}
+    copies: dict[str, list[Row]] = {}
+    for row in rows:
+        if first.setdefault(row.sha256, row) is not row:
+            copies.setdefault(row.sha256, [first[row.sha256]]).append(row)
     rejected: dict[str, Rejection] = {}
-    for rows in copies.values():
-        for row in rows:
-            other = next((copy for copy in rows if copy.language != row.language), rows[0])
+    for same in copies.values():
+        for row in same:
+            other = next((copy for copy in same if copy.language != row.language), same[0])
             if other.language != row.language:
                 detail = f"byte for byte the same as {other.path}, which is {other.language}"
                 rejected[row.id] = Rejection(row.id, row.path, "conflicting_labels", detail)
-            elif row is not rows[0]:
+            elif row is not same[0]:
                 detail = f"byte for byte the same as {other.path}"
                 rejected[row.id] = Rejection(row.id, row.path, "duplicate_file", detail)
-    return [r for r in recordings if r.row.id not in rejected], list(rejected.values())
+    return [row for row in rows if row.id not in rejected], list(rejected.values())
 
 
 def assign_splits(rows: list[Row], params: ManifestParams) -> list[Row]:
@@ -121,11 +92,9 @@ def assign_splits(rows: list[Row], params: ManifestParams) -> list[Row]:
     own = set() if by_id else {row.split for row in rows}
     test = 0 if "test" in own else params.test_fraction
     validation = 0 if "validation" in own else params.validation_fraction
+    share = cache(lambda group: split_of(group, params.seed, test, validation))
     rows = [
-        row
-        if row.split and not by_id
-        else replace(row, split=split_of(row.id if by_id else row.group, params.seed, test, validation))
-        for row in rows
+        row if row.split and not by_id else row._replace(split=share(row.id if by_id else row.group)) for row in rows
     ]
     torn = {} if by_id else straddling((row.group, row.split) for row in rows)
     if torn:
@@ -148,7 +117,7 @@ def check_coverage(rows: list[Row], params: ManifestParams) -> None:
         return
     groups = len({row.group for row in rows})
     seeds = range(100 if groups <= 10_000 else 0)
-    unset = [replace(row, split="") for row in rows]
+    unset = [row._replace(split="") for row in rows]
     seed = next((s for s in seeds if not _lacking(assign_splits(unset, params.model_copy(update={"seed": s})))), None)
     cure = f"manifest.seed: {seed} would do" if seed is not None else "no seed from 0 to 99 mends it"
     raise SplitError(
@@ -166,39 +135,27 @@ def _lacking(rows: list[Row]) -> list[str]:
 
 def run(params: Params) -> None:
     section = params.manifest
-    layout, entries = find_recordings(params.dataset, section)
-    chosen = select(entries, section)
     root = dataset_root(params.dataset)
+    remembered = StatCache(params.dataset)
+    tree = Tree(root, params.execution.workers, remembered)
+    layout, entries = find_recordings(params.dataset, section, tree)
+    chosen = select(entries, section)
     log.info("%s: layout %s, %d recordings, %d of them wanted", params.dataset, layout, len(entries), len(chosen))
-    pattern = re.compile(section.group_pattern) if section.group_pattern else None
-    recordings: list[_Recording] = []
-    rejected: list[Rejection] = []
-    seen: set[str] = set()
-    for entry in chosen:
-        path = escape_path(entry.path)
-        name = clip_id(path)
-        try:
-            if name in seen:
-                raise RejectedClip("named_twice", "the dataset names this path more than once")
-            seen.add(name)
-            sha256, size = inspect(root, entry)
-        except RejectedClip as fault:
-            rejected.append(Rejection(name, path, fault.reason, fault.detail))
-            continue
-        match = pattern.search(path) if pattern else None
-        group = "".join(match.groups() or [match.group()]) if match else entry.group
-        row = Row(name, path, escape_path(entry.language), escape_path(group) or name, entry.split, sha256, "")
-        recordings.append(_Recording(row, size))
-    recordings.sort(key=lambda recording: recording.row.path)
-    kept, copies = reject_copies(recordings)
+    rows, sizes, rejected = _inspected(root, chosen, params, remembered)
+    for name, reason, detail in tree.faults:
+        path = escape_path(name)
+        rejected.append(Rejection(clip_id(path), path, reason, " ".join(escape_path(detail).split())))
+    remembered.forget_unused()
+    rows, copies = reject_copies(rows)
     rejected += copies
-    account("manifest", len(chosen), len(kept), 0, rejected, section.max_reject_fraction)
+    count = len(chosen) + len(tree.faults)
+    account("manifest", count, len(rows), 0, rejected, section.max_reject_fraction)
 
-    rows = assign_splits([recording.row for recording in kept], section)
+    rows = assign_splits(rows, section)
     check_coverage(rows, section)
-    sizes = {recording.row.id: recording.size for recording in kept}
+    sizes = {row.id: sizes[row.id] for row in rows}
     shards = assign_shards(sizes, section.clips_per_shard, section.megabytes_per_shard << 20)
-    rows = [replace(row, shard=shards[row.id]) for row in rows]
+    rows = [row._replace(shard=shards[row.id]) for row in rows]
     grouped = section.split_by == "group" and any(row.group != row.id for row in rows)
     write_manifest(rows)
     write_json(MANIFEST_INFO, _info(rows, layout, grouped))
@@ -206,6 +163,36 @@ def run(params: Params) -> None:
         members = [row for row in rows if row.split == split]
         log.info("%-10s %6d recordings, %5d groups", split, len(members), len({row.group for row in members}))
     log.info("%s", _label(grouped))
+
+
+def _inspected(
+    root: Path, chosen: list[Entry], params: Params, remembered: StatCache
+) -> tuple[list[Row], dict[str, int], list[Rejection]]:
+    """Rows without split and shard, in the order of their names; id -> bytes; and what is no recording."""
+    pattern = re.compile(params.manifest.group_pattern) if params.manifest.group_pattern else None
+    rows: list[Row] = []
+    rejected: list[Rejection] = []
+    sizes: dict[str, int] = {}
+    seen: set[str] = set()
+    chosen.sort(key=lambda entry: entry.name or entry.path)
+    found = fingerprints(root, chosen, params.execution.workers, remembered)
+    for entry, result in zip(chosen, found, strict=True):
+        path = escape_path(entry.path)
+        # As if it was unpacked: packing a corpus changes no id, no group and so no split.
+        unpacked = escape_path(entry.name) if entry.name else path
+        name = clip_id(unpacked)
+        if name in seen:
+            result = Fault("named_twice", "the dataset names this path more than once")
+        seen.add(name)
+        if isinstance(result, Fault):
+            rejected.append(Rejection(name, path, result.reason, " ".join(result.detail.split())))
+            continue
+        match = pattern.search(unpacked) if pattern else None
+        group = "".join(match.groups() or [match.group()]) if match else entry.group
+        language = escape_path(entry.language)
+        rows.append(Row(name, path, language, escape_path(group) or name, entry.split, result.sha256, "", result.span))
+        sizes[name] = result.size
+    return rows, sizes, rejected
 
 
 def _label(grouped: bool) -> str:

@@ -10,12 +10,15 @@ import csv
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
+from stages.pipeline.archives import Member
 from stages.pipeline.errors import ParamsError, StorageError
 from stages.pipeline.params import ManifestParams
 from stages.pipeline.paths import escape_path
+from stages.pipeline.tree import Found, Tree
 
 CORPUS_TABLE = "corpus.csv"
 _SPLIT_NAMES = {
@@ -25,30 +28,34 @@ _SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
 }
-# Not recordings, and commonly found beside them.
-_SIDECARS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".lab", ".srt", ".vtt", ".textgrid", ".xml", ".html",
-             ".pdf", ".log", ".yaml", ".yml", ".dvc", ".py"}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One recording as the dataset names it.
 
-    path : relative to the dataset's folder, as the operating system has it (not escaped).
+    path : relative to the dataset's folder, as the operating system has it (not escaped); for a member of an archive
+        the archive's path, a slash and the member's name.
     group, split : "" where the dataset doesn't say.
+    name : the path as if all archives were unpacked where they stand; "" where that is `path`.
+    archive, member : where a member lies.
     """
 
     path: str
     language: str
     group: str = ""
     split: str = ""
+    name: str = ""
+    archive: str = ""
+    member: Member | None = None
 
 
-Finder = Callable[[Path, ManifestParams], Iterator[Entry]]
+Finder = Callable[[Path, Tree, ManifestParams], Iterator[Entry]]
 
 
-def find_recordings(dataset: str, params: ManifestParams) -> tuple[str, list[Entry]]:
+def find_recordings(dataset: str, params: ManifestParams, tree: Tree | None = None) -> tuple[str, list[Entry]]:
     """List a dataset.
+
+    tree : the files in the dataset's folder; what is wrong with its archives stands in `tree.faults` afterwards.
 
     Returns
     -------
@@ -67,8 +74,9 @@ def find_recordings(dataset: str, params: ManifestParams) -> tuple[str, list[Ent
             f"dataset: expected a folder of recordings or a CSV/TSV table at {dataset}, found nothing. The embedded "
             "corpora are built by `dvc repro`; for your own, set `dataset` in params.yaml to its path"
         )
-    layout = params.layout if params.layout != "auto" else _recognise(path)
-    entries = list(_FINDERS[layout](path, params))
+    tree = tree or Tree(path.parent if path.is_file() else path)
+    layout = params.layout if params.layout != "auto" else _recognise(path, tree)
+    entries = list(_FINDERS[layout](path, tree, params))
     if not entries:
         raise StorageError(
             f"dataset: found no recording in {dataset} (layout {layout}). Expected one folder for each language "
@@ -77,7 +85,7 @@ def find_recordings(dataset: str, params: ManifestParams) -> tuple[str, list[Ent
     return layout, entries
 
 
-def _recognise(path: Path) -> str:
+def _recognise(path: Path, tree: Tree) -> str:
     if path.is_file():
         header = _header(path)
         return "topcoder" if header == ["Sample Filename", "Language"] else "table"
@@ -88,41 +96,53 @@ def _recognise(path: Path) -> str:
         return "common_voice"
     if any((folder / "train.tsv").is_file() and (folder / "audio").is_dir() for folder in folders):
         return "fleurs"
-    if any(_VOXLINGUA.search(file.name) for folder in folders for file in _first(folder.iterdir(), 3)):
-        return "voxlingua107"
+    for _, files in _by_folder(tree.files()):
+        if any(_VOXLINGUA.search(os.path.basename(name)) for name, _ in islice(files, 3)):
+            return "voxlingua107"
     return "folders"
 
 
-def _first(files: Iterator[Path], count: int) -> list[Path]:
-    return [file for _, file in zip(range(count), files, strict=False)]
+def _by_folder(files: list[Found]) -> Iterator[tuple[str, Iterator[tuple[str, Found]]]]:
+    """For each folder at the top: its name, and the files below it as (name relative to it, file)."""
+    inner = (found for found in files if os.sep in found.name)
+    for folder, members in groupby(inner, key=lambda found: found.name.partition(os.sep)[0]):
+        yield folder, ((found.name.partition(os.sep)[2], found) for found in members)
 
 
-def _folders(root: Path, params: ManifestParams) -> Iterator[Entry]:
+def _entry(found: Found, language: str, group: str = "", split: str = "") -> Entry:
+    name = found.name if found.member else ""
+    return Entry(found.path, language, group, split, name, found.archive, found.member)
+
+
+def _folders(root: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
     """<language>/**/<file>; where all files lie in folders inside the language's, those are the speakers or sources."""
-    for language in _languages(root):
-        files = list(_files(root / language))
-        nested = all(os.sep in file for file in files)
-        for file in files:
-            group = f"{file.split(os.sep)[0]}" if nested else ""
-            yield Entry(os.path.join(language, file), language, group)
+    _expect_folder(root)
+    for language, found in _by_folder(tree.files()):
+        files = list(found)
+        nested = all(os.sep in name for name, _ in files)
+        for name, file in files:
+            yield _entry(file, language, name.partition(os.sep)[0] if nested else "")
 
 
-def _voxlingua107(root: Path, params: ManifestParams) -> Iterator[Entry]:
+def _voxlingua107(root: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
     """<language>/<video>__U__S<n>---<start>-<end>.wav and dev/<language>/...; a video is a source."""
-    for top, split in ((root, ""), (root / "dev", "test")):
-        for language in _languages(top) if top.is_dir() else ():
-            if top == root and language == "dev":
-                continue
-            for file in _files(top / language):
-                match = _VOXLINGUA.search(os.path.basename(file))
-                path = os.path.relpath(top / language / file, root)
-                yield Entry(path, language, match.group(1) if match else "", split)
+    _expect_folder(root)
+    test: list[Entry] = []
+    for folder, files in _by_folder(tree.files()):
+        for name, file in files:
+            match = _VOXLINGUA.search(os.path.basename(name))
+            group = match.group(1) if match else ""
+            if folder != "dev":
+                yield _entry(file, folder, group)
+            elif os.sep in name:
+                test.append(_entry(file, name.partition(os.sep)[0], group, "test"))
+    yield from test
 
 
 _VOXLINGUA = re.compile(r"^(.+)__U__S\d+---\d")
 
 
-def _common_voice(root: Path, params: ManifestParams) -> Iterator[Entry]:
+def _common_voice(root: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
     """<locale>/validated.tsv (or train, dev, test alone) and <locale>/clips/; client_id is the speaker.
 
     The release's own train/dev/test leave most validated clips out, so all of validated.tsv is taken and split anew by
@@ -136,10 +156,10 @@ def _common_voice(root: Path, params: ManifestParams) -> Iterator[Entry]:
             for row in _rows(table, ("client_id", "path")):
                 name = row["path"] if Path(row["path"]).suffix else row["path"] + ".mp3"
                 path = os.path.relpath(folder / "clips" / name, root)
-                yield Entry(path, row.get("locale") or folder.resolve().name, row["client_id"])
+                yield _named(tree, path, row.get("locale") or folder.resolve().name, row["client_id"])
 
 
-def _fleurs(root: Path, params: ManifestParams) -> Iterator[Entry]:
+def _fleurs(root: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
     """<language>/{train,dev,test}.tsv without a header, <language>/audio/{train,dev,test}/<file>.
 
     No speaker is given: the id of the sentence is the group, so that no sentence stands in two splits.
@@ -154,16 +174,16 @@ def _fleurs(root: Path, params: ManifestParams) -> Iterator[Entry]:
                 if len(cells) < 2:
                     raise StorageError(f"{table}: expected FLEURS' columns (id, file name, ...), received {line!r}")
                 path = os.path.join(language, "audio", name, cells[1])
-                yield Entry(path, language, f"sentence-{cells[0]}")
+                yield _named(tree, path, language, f"sentence-{cells[0]}")
 
 
-def _topcoder(table: Path, params: ManifestParams) -> Iterator[Entry]:
+def _topcoder(table: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
     """`Sample Filename,Language`, the files beside the table."""
     for row in _rows(table, ("Sample Filename", "Language")):
-        yield Entry(row["Sample Filename"], row["Language"])
+        yield _named(tree, row["Sample Filename"], row["Language"])
 
 
-def _table(path: Path, params: ManifestParams) -> Iterator[Entry]:
+def _table(path: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
     """Any CSV or TSV whose columns are named in manifest.columns; paths are relative to it, percent-escapes undone."""
     table = path / CORPUS_TABLE if path.is_dir() else path
     names = params.columns
@@ -171,7 +191,8 @@ def _table(path: Path, params: ManifestParams) -> Iterator[Entry]:
         split = row.get(names.split) or ""
         if split and split not in _SPLIT_NAMES:
             raise StorageError(f"{table}: expected a split of {sorted(_SPLIT_NAMES)} or none, received {split!r}")
-        yield Entry(row[names.path], row[names.language], row.get(names.group) or "", _SPLIT_NAMES.get(split, ""))
+        group = row.get(names.group) or ""
+        yield _named(tree, row[names.path], row[names.language], group, _SPLIT_NAMES.get(split, ""))
 
 
 _FINDERS: dict[str, Finder] = {
@@ -184,19 +205,23 @@ _FINDERS: dict[str, Finder] = {
 }
 
 
-def _languages(root: Path) -> list[str]:
+def _expect_folder(root: Path) -> None:
     if not root.is_dir():
         raise ParamsError(f"manifest.layout: expected a folder at {root}; a table is read by `layout: table`")
+
+
+def _languages(root: Path) -> list[str]:
+    _expect_folder(root)
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """All files below a folder but hidden ones and sidecars, relative to it, in byte order."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
-        for name in sorted(files, key=os.fsencode):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() not in _SIDECARS:
-                yield os.path.relpath(os.path.join(place, name), folder)
+def _named(tree: Tree, path: str, language: str, group: str = "", split: str = "") -> Entry:
+    """A recording that a table names: a file of its own, else a member of an archive."""
+    try:
+        found = None if os.path.lexists(tree.root / path) else tree.find(path)
+    except ValueError:  # a NUL in the path; hashing will reject it
+        found = None
+    return _entry(found or Found(path, path), language, group, split)
 
 
 def _header(table: Path) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.pipeline.errors import StorageError
 from stages.pipeline.files import write_atomically
@@ -15,15 +15,17 @@ MANIFEST = Path("data/manifest.csv")
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One recording that the manifest kept.
 
-    id : 16 hexadecimal characters, a hash of the path: stable while other recordings come and go.
-    path : relative to the dataset's folder, escaped as in `stages.pipeline.paths`.
+    id : 16 hexadecimal characters, a hash of the path: stable while other recordings come and go, and the same
+        whether the recording is a file of its own or lies in an archive that would unpack to that file.
+    path : relative to the dataset's folder, escaped as in `stages.pipeline.paths`; for a member of an archive the
+        archive's path, a slash and the member's name.
     group : speaker or source; no group stands in two splits. The id, where none is known.
-    sha256 : of the file's bytes, hexadecimal.
+    sha256 : of the recording's bytes, hexadecimal.
     shard : name of the shard that holds it in every data stage.
+    span : where it lies in its archive, as `stages.pipeline.archives.Span` writes it; "" for a file of its own.
     """
 
     id: str
@@ -33,9 +35,10 @@ class Row:
     split: str
     sha256: str
     shard: str
+    span: str = ""
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+COLUMNS = Row._fields
 
 
 def clip_id(path: str) -> str:
@@ -51,9 +54,9 @@ def dataset_root(dataset: str) -> Path:
 
 def write_manifest(rows: Iterable[Row], path: Path = MANIFEST) -> None:
     with write_atomically(path) as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
 
 
 def read_manifest(path: Path = MANIFEST) -> list[Row]:

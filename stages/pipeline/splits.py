@@ -5,9 +5,10 @@ Both are functions of hashes, so that a recording added or removed moves no othe
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 _HASH_BITS = 64
 
@@ -21,12 +22,6 @@ def split_of(group: str, seed: int, test_fraction: float, validation_fraction: f
     return "validation" if place < test_fraction + validation_fraction else "train"
 
 
-@dataclass(frozen=True)
-class _Leaf:
-    prefix: str
-    ids: list[str]
-
-
 def assign_shards(sizes: Mapping[str, int], max_clips: int, max_bytes: int) -> dict[str, str]:
     """Put each clip into a shard, named by the first bits of the clip's id.
 
@@ -36,25 +31,25 @@ def assign_shards(sizes: Mapping[str, int], max_clips: int, max_bytes: int) -> d
 
     Parameters
     ----------
-    sizes : id (hexadecimal) -> bytes of the recording
+    sizes : id (16 hexadecimal digits) -> bytes of the recording
 
     Returns
     -------
     id -> shard's name, such as "s0110"
     """
+    ids = sorted(sizes)
+    bytes_before = list(itertools.accumulate((sizes[clip] for clip in ids), initial=0))
     shard: dict[str, str] = {}
-    todo = [_Leaf("", sorted(sizes))]
+    todo = [("", 0, len(ids))]  # prefix in bits, and the range of ids that begin with it
     while todo:
-        leaf = todo.pop()
-        full = len(leaf.ids) > max_clips or sum(sizes[clip] for clip in leaf.ids) > max_bytes
-        depth = len(leaf.prefix)
-        if len(leaf.ids) > 1 and full and depth < _HASH_BITS:
-            halves: tuple[list[str], list[str]] = ([], [])
-            for clip in leaf.ids:
-                halves[int(clip, 16) >> (_HASH_BITS - 1 - depth) & 1].append(clip)
-            todo.extend(_Leaf(f"{leaf.prefix}{bit}", half) for bit, half in enumerate(halves) if half)
-        else:
-            shard.update((clip, f"s{leaf.prefix}") for clip in leaf.ids)
+        prefix, first, last = todo.pop()
+        full = last - first > max_clips or bytes_before[last] - bytes_before[first] > max_bytes
+        if last - first > 1 and full and len(prefix) < _HASH_BITS:
+            half = f"{int((prefix + '1').ljust(_HASH_BITS, '0'), 2):0{_HASH_BITS // 4}x}"
+            middle = bisect.bisect_left(ids, half, first, last)
+            todo += [(prefix + "0", first, middle), (prefix + "1", middle, last)]
+        elif last > first:
+            shard.update(dict.fromkeys(ids[first:last], f"s{prefix}"))
     return shard
 
 
