@@ -15,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import IO, NamedTuple
 
 from stages.pipeline.errors import RejectedClip
@@ -23,6 +22,9 @@ from stages.pipeline.errors import RejectedClip
 ARCHIVES = (".tar", ".zip")
 # Nothing in them can be read without reading all that stands before it.
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4", ".7z", ".rar")
+# Not recordings, and commonly found beside them.
+SIDECARS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".lab", ".srt", ".vtt", ".textgrid", ".xml", ".html",
+            ".pdf", ".log", ".yaml", ".yml", ".dvc", ".py"}  # fmt: skip
 MEMBER_BYTES = 1 << 30  # a worker holds a whole member in memory; 1 h of 16-bit stereo at 44.1 kHz is 0.6 GB
 _READ_BYTES = 1 << 20
 _MAX_RATIO = 100  # deflate makes 2 of 3 bytes of speech and 1 of 1000 of zeros
@@ -85,7 +87,7 @@ class Span(NamedTuple):
 
 
 def list_archive(path: str) -> Listing:
-    """All recordings in an archive, and what is wrong with the others."""
+    """All that may be recordings in an archive, and what is wrong with the others."""
     listing = Listing()
     try:
         with open(path, "rb") as handle:
@@ -95,6 +97,8 @@ def list_archive(path: str) -> Listing:
             seen: set[str] = set()
             for member in found:
                 fault = _fault(member, seen)
+                if is_aside(member.name):
+                    continue
                 if fault:
                     listing.faults.append((member.name, *fault))
                 else:
@@ -102,7 +106,17 @@ def list_archive(path: str) -> Listing:
                     listing.members.append(member)
     except _PARSER_ERRORS as error:
         listing.faults.append(("", "damaged_archive", f"{type(error).__name__}: {error}"))
+    listing.faults = [fault for fault in listing.faults if not is_aside(fault[0])]
     return listing
+
+
+def is_aside(name: str) -> bool:
+    """Whether a file is hidden, in a hidden folder, or a sidecar."""
+    if name[:1] == "." or "/." in name:
+        parts = name.split("/")
+        if any(part[:1] == "." and part not in (".", "..") for part in parts):
+            return True
+    return os.path.splitext(name)[1].lower() in SIDECARS
 
 
 def _tidy(name: str) -> str:
@@ -229,12 +243,3 @@ def blocks(handle: int, span: Span) -> Iterator[bytes]:
             raise RejectedClip("damaged_member", f"more than the {span.size} bytes that the archive declares")
         if block:
             yield block
-
-
-def folder_of(archive: str, member: str) -> str:
-    """Where a member would lie if the archive was unpacked in place: a path beside the archive.
-
-    Members of `es.zip` that stand in no folder lie in `es/`: that is what a folder for each language packs to.
-    """
-    folder, name = os.path.split(archive)
-    return os.path.join(folder, member) if folder or "/" in member else os.path.join(PurePosixPath(name).stem, member)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stages.pipeline.archives import Member, blocks, locate
 from stages.pipeline.errors import RejectedClip
@@ -44,6 +44,7 @@ class Fault(NamedTuple):
 
 
 Result = Seen | Fault
+_Values = tuple[Any, ...]  # of a Seen (three) or a Fault (two)
 
 
 def fingerprints(root: Path, entries: Sequence[Entry], workers: int, cache: StatCache) -> list[Result]:
@@ -59,10 +60,13 @@ def fingerprints(root: Path, entries: Sequence[Entry], workers: int, cache: Stat
     seconds = _SECONDS_PER_FILE * len(todo) + _SECONDS_PER_BYTE * sum(_size(entries[n], files) for n in todo)
     done, last = len(entries) - len(todo), time.monotonic()
     for batch, found in zip(batches, spread(operator.call, jobs, workers, seconds), strict=True):
-        for number, (result, mark) in zip(batch, found, strict=True):
-            results[number] = result
-            if isinstance(result, Seen):
-                (packed if entries[number].member else files).remember(entries[number], result, mark)
+        for number, (values, mark) in zip(batch, found, strict=True):
+            entry = entries[number]
+            if len(values) == 2:
+                results[number] = Fault(*values)
+                continue
+            results[number] = seen = Seen(*values)
+            (packed if entry.member else files).remember(entry, seen, mark)
         done += len(batch)
         if time.monotonic() - last > _LINE_EVERY_SECONDS:
             last = time.monotonic()
@@ -72,8 +76,8 @@ def fingerprints(root: Path, entries: Sequence[Entry], workers: int, cache: Stat
     return [result for result in results if result is not None]
 
 
-def _key(entry: Entry) -> str | Member:
-    return entry.member or entry.path
+def _key(entry: Entry) -> str | tuple[Any, ...]:
+    return tuple(entry.member) if entry.member else entry.path
 
 
 def _size(entry: Entry, files: _Files) -> int:
@@ -133,15 +137,15 @@ class _Files:
 
 
 class _Packed:
-    """What is known of the recordings in archives: for each archive, name of the member -> its SHA-256 and span."""
+    """What is known of the recordings in archives: for each archive, name of the member -> "SHA-256 span"."""
 
     def __init__(self, root: Path, cache: StatCache) -> None:
         self._root = root
         self._cache = cache
-        self._known: dict[str, tuple[Mark, dict[str, list[str]]]] = {}
+        self._known: dict[str, tuple[Mark, dict[str, str]]] = {}
         self._changed: set[str] = set()
 
-    def _archive(self, path: str) -> dict[str, list[str]]:
+    def _archive(self, path: str) -> dict[str, str]:
         if path not in self._known:
             mark = mark_of(os.stat(self._root / path))
             value = self._cache.load(f"{path}//sha256")
@@ -151,11 +155,14 @@ class _Packed:
 
     def lookup(self, entry: Entry) -> Seen | None:
         record = self._archive(entry.archive).get(entry.member.name) if entry.member else None
-        return Seen(record[0], entry.member.size, record[1]) if record and entry.member else None
+        if not record or not entry.member:
+            return None
+        sha256, _, span = record.partition(" ")
+        return Seen(sha256, entry.member.size, span)
 
     def remember(self, entry: Entry, seen: Seen, mark: Mark | None) -> None:
         if entry.member:
-            self._archive(entry.archive)[entry.member.name] = [seen.sha256, seen.span]
+            self._archive(entry.archive)[entry.member.name] = f"{seen.sha256} {seen.span}"
             self._changed.add(entry.archive)
 
     def save(self) -> None:
@@ -186,18 +193,23 @@ class _Inside:
 
 @dataclass(frozen=True)
 class _Job:
-    """A batch of paths below `root`, or of members of one archive there."""
+    """A batch of paths below `root`, or of members of one archive there.
+
+    Both ways plain tuples: between processes a named one takes several times as long, and there are millions.
+    """
 
     root: Path
     archive: str
-    keys: list[str | Member]
+    keys: list[Any]
 
-    def __call__(self) -> list[tuple[Result, Mark | None]]:
+    def __call__(self) -> list[tuple[_Values, Mark | None]]:
         if not self.archive:
             inside = _Inside(os.fspath(self.root))
-            return [_of_file(self.root, key, inside) for key in self.keys if isinstance(key, str)]
+            of_files = (_of_file(self.root, key, inside) for key in self.keys if isinstance(key, str))
+            return [(tuple(result), mark) for result, mark in of_files]
         with (self.root / self.archive).open("rb", buffering=0) as handle:
-            return [(_of_member(handle.fileno(), key), None) for key in self.keys if isinstance(key, Member)]
+            members = map(Member._make, self.keys)
+            return [(tuple(_of_member(handle.fileno(), member)), None) for member in members]
 
 
 def _of_file(root: Path, name: str, inside: _Inside) -> tuple[Result, Mark | None]:

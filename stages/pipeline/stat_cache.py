@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.pipeline import archives
-from stages.pipeline.errors import StorageError
-from stages.pipeline.files import write_atomically
 from stages.pipeline.reuse import REUSE
 
 log = logging.getLogger(__name__)
@@ -54,12 +52,15 @@ class StatCache:
 
     def save(self, name: str, value: Any) -> None:
         path = self._path(name)
+        temporary = path.with_suffix(".tmp")
         try:
-            with write_atomically(path) as handle:
-                # dumps is compiled, dump is not
-                handle.write(json.dumps({"version": self._version, "value": value}, separators=(",", ":")))
-        except StorageError as error:
-            log.warning("the next run will hash again: %s", error)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Not flushed to the disk: what a power cut leaves is read as a whole record or not at all.
+            text = json.dumps({"version": self._version, "value": value}, separators=(",", ":"))
+            temporary.write_text(text, encoding="ascii")
+            temporary.replace(path)
+        except OSError as error:
+            log.warning("%s cannot be written, so the next run hashes again: %s", path, error)
 
     def settled(self, mark: Mark) -> bool:
         """Whether a file with this mark is old enough to be remembered."""

@@ -9,15 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.pipeline.archives import ARCHIVES, COMPRESSED, Listing, Member, folder_of, list_archive
+from stages.pipeline.archives import ARCHIVES, COMPRESSED, SIDECARS, Listing, Member, list_archive
 from stages.pipeline.errors import StorageError
 from stages.pipeline.spread import spread
 from stages.pipeline.stat_cache import StatCache, mark_of
 
 log = logging.getLogger(__name__)
-# Not recordings, and commonly found beside them.
-_SIDECARS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".lab", ".srt", ".vtt", ".textgrid", ".xml", ".html",
-             ".pdf", ".log", ".yaml", ".yml", ".dvc", ".py"}  # fmt: skip
 _SECONDS_PER_HEADER = 2e-5
 
 
@@ -82,7 +79,7 @@ class Tree:
                     archives.append(path)
                 elif lower.endswith(COMPRESSED):
                     raise StorageError(_refusal(self.root / path))
-                elif os.path.splitext(lower)[1] not in _SIDECARS:
+                elif os.path.splitext(lower)[1] not in SIDECARS:
                     loose.append(path)
         return loose, sorted(archives)
 
@@ -97,12 +94,13 @@ class Tree:
             for name, reason, detail in listing.faults:
                 if not name:
                     log.warning("%s: %s", path, detail)
-                if not _hidden(name):
-                    self.faults.append((f"{path}/{name}" if name else path, reason, detail))
+                self.faults.append((f"{path}/{name}" if name else path, reason, detail))
+            folder, name = os.path.split(path)
+            # Members of es.zip that lie in no folder lie in es/: that is what a folder for each language packs to.
+            beside, top = (f"{folder}/", f"{folder}/") if folder else ("", f"{os.path.splitext(name)[0]}/")
             members += [
-                Found(folder_of(path, member.name), f"{path}/{member.name}", path, member)
+                Found((beside if "/" in member[0] else top) + member[0], f"{path}/{member[0]}", path, member)
                 for member in listing.members
-                if not _hidden(member.name) and os.path.splitext(member.name)[1].lower() not in _SIDECARS
             ]
         if paths:
             log.info("%d archives hold %d recordings", len(paths), len(members))
@@ -121,11 +119,11 @@ class Tree:
         for path, mark in marks.items():
             value = self._cache.load(path) if self._cache else None
             if value and tuple(value["mark"]) == mark:
-                known[path] = Listing([Member(*member) for member in value["members"]], value["faults"])
+                known[path] = Listing([*map(Member._make, value["members"])], value["faults"])
             else:
                 todo.append(path)
                 seconds += _SECONDS_PER_HEADER * mark[0] / 1024
-        fresh = spread(list_archive, [os.path.join(self.root, path) for path in todo], self._workers, seconds)
+        fresh = spread(_listed, [os.path.join(self.root, path) for path in todo], self._workers, seconds)
         for path in paths:
             if path in known:
                 yield known.pop(path)
@@ -133,15 +131,18 @@ class Tree:
             if path not in marks:
                 yield Listing([], [("", "outside_dataset", "a link that leads nowhere or leaves the dataset's folder")])
                 continue
-            listing = next(fresh)
+            members, faults = next(fresh)
+            listing = Listing([*map(Member._make, members)], faults)
             if self._cache and self._cache.settled(marks[path]):
                 value = {"mark": marks[path], "members": listing.members, "faults": listing.faults}
                 self._cache.save(path, value)
             yield listing
 
 
-def _hidden(name: str) -> bool:
-    return (name.startswith(".") and not name.startswith("..")) or "/." in name.replace("/../", "/")
+def _listed(path: str) -> tuple[list[tuple[str, int, int, int, int]], list[tuple[str, str, str]]]:
+    # Plain tuples: between processes a named one takes several times as long, and there are millions.
+    listing = list_archive(path)
+    return [tuple(member) for member in listing.members], listing.faults  # type: ignore[misc]
 
 
 def _refusal(path: Path) -> str:
