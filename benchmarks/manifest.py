@@ -2,7 +2,7 @@
 
     python benchmarks/manifest.py --archives 100 --members 10000 --loose 66176 --json
 
-- archives   tar shards with tiny, distinct members, 20 languages: first run, and again with nothing changed
+- archives   tar shards with tiny, distinct members, 4 languages: first run, and again with nothing changed
 - loose      as many files of their own, as small
 - one more   clips of the article's size as files of their own: first run, again, and again with one clip more
 
@@ -32,13 +32,13 @@ import psutil
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-_LANGUAGES = 20
+_LANGUAGES = 4
 _CLIP_BYTES = 160_000  # 10 s of MP3 at 128 kbit/s
 _OLD = 10  # seconds; what is younger than two is not remembered
 
 
 def tiny_files(count: int) -> Iterator[tuple[str, bytes]]:
-    """Names as corpora have them, with a speaker for 20 recordings; 40 distinct bytes each."""
+    """Names as corpora have them, with a speaker for 100 recordings; 40 distinct bytes each."""
     for number in range(count):
         language = number % _LANGUAGES
         yield f"l{language:02d}/speaker{number // 400:05d}/clip-{number:08d}.mp3", f"{number:040d}".encode()
