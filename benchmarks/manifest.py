@@ -115,7 +115,31 @@ def _memory(process: psutil.Process) -> int:
         return 0
 
 
-def measure(archives: int, members: int, loose: int, one_more: int) -> dict[str, Any]:
+READ = """
+import resource
+from stages.pipeline.manifest_table import read_manifest
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = read_manifest()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / len(rows))
+"""
+
+
+def dvc_cost(folder: Path, files: int) -> dict[str, float]:
+    """Wall ms a file that DVC takes to add a folder of small files, and to see that nothing in it has changed."""
+    write_loose(folder / "data", tiny_files(files))
+    dvc = [sys.executable, "-m", "dvc"]
+    took = {}
+    subprocess.run([*dvc, "init", "-q", "--no-scm"], cwd=folder, check=True)
+    for name, command in (("add", [*dvc, "add", "-q", "data"]), ("status", [*dvc, "status", "-q"])):
+        start = time.monotonic()
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        took[name] = round(1000 * (time.monotonic() - start) / files, 4)
+    return took
+
+
+def measure(
+    archives: int = 100, members: int = 10_000, loose: int = 66_176, one_more: int = 4_096, dvc_files: int = 20_000
+) -> dict[str, Any]:
     result: dict[str, Any] = {
         "archives": archives, "members": members, "loose": loose, "one_more": one_more, "cores": os.cpu_count()
     }  # fmt: skip
@@ -129,6 +153,8 @@ def measure(archives: int, members: int, loose: int, one_more: int) -> dict[str,
         result["manifest_bytes_per_row"] = round((place / "data/manifest.csv").stat().st_size / rows, 1)
         remembered = sum(path.stat().st_size for path in (place / "data/.reuse").rglob("*.json"))
         result["cache_bytes_per_row"] = round(remembered / rows, 1)
+        read = subprocess.run([sys.executable, "-c", READ], cwd=place, check=True, capture_output=True, text=True)
+        result["memory_bytes_per_row_read"] = round(float(read.stdout))
         shutil.rmtree(scratch / "tars")
 
         write_loose(scratch / "files", tiny_files(loose))
@@ -143,12 +169,16 @@ def measure(archives: int, members: int, loose: int, one_more: int) -> dict[str,
         result["clips_again"] = run(place)
         write_loose(scratch / "clips", clips(one_more, 1))
         result["clips_one_more"] = run(place)
+        shutil.rmtree(scratch / "clips")
+        (scratch / "dvc").mkdir()
+        result["dvc_files"] = dvc_files
+        result["dvc_ms_per_file"] = dvc_cost(scratch / "dvc", dvc_files)
     return result
 
 
 def section(result: dict[str, Any]) -> str:
     """Markdown."""
-    rows = result["archives"] * result["members"]
+    rows, dvc = result["archives"] * result["members"], result["dvc_ms_per_file"]
     titles = {
         "archives_first": f"{rows:,} recordings of 40 bytes in {result['archives']:,} tars, first run",
         "archives_again": "again, nothing changed",
@@ -163,7 +193,9 @@ def section(result: dict[str, Any]) -> str:
         "",
         "The whole manifest stage, start included, as many workers as cores; the files lie in the page cache.",
         f"A row takes {result['manifest_bytes_per_row']:g} bytes in data/manifest.csv and "
-        f"{result['cache_bytes_per_row']:g} in the store of what has been hashed.",
+        f"{result['cache_bytes_per_row']:g} in the store of what has been hashed; a later stage that reads the "
+        f"manifest holds {result['memory_bytes_per_row_read']} bytes for it. DVC takes {dvc['add']:g} ms a file to add "
+        f"{result['dvc_files']:,} small ones, {dvc['status']:g} to find them unchanged.",
         "",
         "| run | wall s | CPU s | memory MB |",
         "|---|---|---|---|",
@@ -180,9 +212,10 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=10_000, help="recordings in each archive")
     parser.add_argument("--loose", type=int, default=66_176)
     parser.add_argument("--one-more", type=int, default=4_096, help="clips before one is added")
+    parser.add_argument("--dvc-files", type=int, default=20_000, help="small files that DVC adds")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args()
-    result = measure(options.archives, options.members, options.loose, options.one_more)
+    result = measure(options.archives, options.members, options.loose, options.one_more, options.dvc_files)
     print(json.dumps(result) if options.json else section(result))
 
 

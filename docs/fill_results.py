@@ -3,7 +3,7 @@
     python docs/fill_results.py --record demo   # the run that lies in metrics/ becomes docs/results/demo.json
     python docs/fill_results.py                 # write the tables between the marks in README.md
 
-`<!-- results:demo -->` takes demo.json and all demo-*.json.
+`<!-- results:demo -->` takes demo.json and all demo-*.json. docs/scale.md's plan is filled too (docs/plan_scale.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def main() -> None:
     if options.record:
         record(options.record)
     README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    runpy.run_path("docs/plan_scale.py")["write"]()
 
 
 if __name__ == "__main__":

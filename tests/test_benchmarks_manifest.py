@@ -19,8 +19,9 @@ RUNS = {
 
 
 def test_tiny() -> None:
-    result = BENCHMARK["measure"](archives=2, members=100, loose=120, one_more=60)
+    result = BENCHMARK["measure"](archives=2, members=100, loose=120, one_more=200, dvc_files=100)
     assert result.keys() > RUNS
     assert all(result[name].keys() == {"wall_seconds", "cpu_seconds", "memory_mb"} for name in RUNS)
     assert result["manifest_bytes_per_row"] > 100
+    assert result["dvc_ms_per_file"].keys() == {"add", "status"}
     assert "200 recordings of 40 bytes in 2 tars" in BENCHMARK["section"](result)
