@@ -63,7 +63,7 @@ def decode_file(path: str | Path, params: DecodeParams) -> tuple[np.ndarray, int
         return np.concatenate(list(signal.blocks)), int(signal.rate_hz)
 
 
-def decode_stream(handle: IO[bytes], path: str, params: DecodeParams) -> Signal:
+def decode_stream(handle: IO[bytes], path: str | os.PathLike[str], params: DecodeParams) -> Signal:
     """The same block by block; `handle` is the open file and must stay open while blocks are taken."""
     pairs = _soundfile_blocks(handle, params)
     first = next(pairs, None)
@@ -112,8 +112,8 @@ def _soundfile_blocks(handle: IO[bytes], params: DecodeParams) -> Iterator[tuple
             yield rate_hz, to_int16(mix_to_mono(block))
 
 
-def _ffmpeg_blocks(path: str, params: DecodeParams) -> Iterator[tuple[int, np.ndarray]]:
-    args = command(find_ffmpeg(params.ffmpeg), path, params.max_seconds)
+def _ffmpeg_blocks(path: str | os.PathLike[str], params: DecodeParams) -> Iterator[tuple[int, np.ndarray]]:
+    args = command(find_ffmpeg(params.ffmpeg), os.fspath(path), params.max_seconds)
     for rate_hz, block in pcm_blocks(args, params.timeout_seconds):
         yield rate_hz, to_int16(mix_to_mono(block))
 

@@ -220,19 +220,24 @@ def quarantine(project: Project) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_ffmpeg_reads_members(tmp_path: Path, kind: str) -> None:
-    """A container that libsndfile does not read."""
-    alone = encode(tmp_path / "a.m4a", seconds=3)
-    path = WRITERS[kind](tmp_path / f"es.{kind[:3]}", {"a.m4a": alone.read_bytes()})
+@pytest.mark.parametrize("name", ["a.m4a", "a.g722"])  # the second is known by its extension only
+def test_ffmpeg_reads_members(tmp_path: Path, kind: str, name: str) -> None:
+    """Containers that libsndfile does not read."""
+    options = ["-ar", "16000", "-ac", "1", "-c:a", "g722"] if name == "a.g722" else []
+    alone = encode(tmp_path / name, *options, seconds=3)
+    path = WRITERS[kind](tmp_path / f"es.{kind[:3]}", {name: alone.read_bytes()})
     (member,) = list_archive(str(path)).members
     with path.open("rb") as handle:
         span = str(locate(handle.fileno(), member))
-    row = Row("0" * 16, f"{path.name}/a.m4a", "es", "g", "train", "", "s", span)
+    row = Row("0" * 16, f"{path.name}/{name}", "es", "g", "train", "", "s", span)
     params = make_params().decode
     expected, rate_hz = decode_file(alone, params)
-    with open_recording(tmp_path, row) as (handle, name):
-        signal = decode_stream(handle, name, params)
+    with open_recording(tmp_path, row) as (handle, link):
+        signal = decode_stream(handle, link, params)
         assert np.array_equal(np.concatenate(list(signal.blocks)), expected)
+        made = Path(os.fspath(link))
+        assert made.is_symlink()
+    assert not made.parent.exists()
     assert signal.rate_hz == rate_hz
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +17,11 @@ from stages.pipeline.paths import unescape_path
 
 
 @contextmanager
-def open_recording(root: Path, row: Row) -> Iterator[tuple[IO[bytes], str]]:
+def open_recording(root: Path, row: Row) -> Iterator[tuple[IO[bytes], str | os.PathLike[str]]]:
     """The recording's bytes, and a path by which another process can open them while the block lasts.
 
     A member of an archive is copied into a file that exists in memory only: libsndfile and ffmpeg get a real file
-    descriptor, and nothing touches the disk.
+    descriptor, and no byte of it touches the disk.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def open_recording(root: Path, row: Row) -> Iterator[tuple[IO[bytes], str]]:
     path = root / unescape_path(row.path)
     if not row.span:
         with open_file(path) as handle:
-            yield handle, os.fspath(path)
+            yield handle, path
         return
     # The manifest's stage has refused names that leave the folder; here the member's name opens nothing anyway.
     archive = next((folder for folder in reversed(path.parents) if folder.is_file()), path)
@@ -43,7 +45,33 @@ def open_recording(root: Path, row: Row) -> Iterator[tuple[IO[bytes], str]]:
                 "`dvc repro -f manifest`"
             ) from None
         handle.seek(0)
-        yield handle, f"/proc/{os.getpid()}/fd/{handle.fileno()}"
+        with _Link(handle, path.suffix) as link:
+            yield handle, link
+
+
+class _Link(os.PathLike[str]):
+    """A path to an open file, made when it is asked for: few recordings need ffmpeg, which opens by path.
+
+    It has the recording's extension, as ffmpeg looks there where the content leaves a doubt.
+    """
+
+    def __init__(self, handle: IO[bytes], suffix: str) -> None:
+        self._handle = handle
+        self._name = "recording" + (suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else "")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> _Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder:
+            self._folder.cleanup()
+
+    def __fspath__(self) -> str:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="recording-")
+            os.symlink(f"/proc/{os.getpid()}/fd/{self._handle.fileno()}", f"{self._folder.name}/{self._name}")
+        return f"{self._folder.name}/{self._name}"
 
 
 def open_file(path: Path) -> IO[bytes]:
