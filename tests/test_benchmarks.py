@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from conftest import ROOT, speech_like
 
-from benchmarks.__main__ import NAMES, PAGE, RESULTS, page
+from benchmarks.__main__ import NAMES, PAGE, README, RESULTS, filled, page
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,8 @@ def test_disk(clips: Path) -> None:
 
 
 @pytest.mark.skipif(not RESULTS.exists(), reason="no results are committed yet")
-def test_page_is_made_from_the_results() -> None:
+def test_pages_are_made_from_the_results() -> None:
     results = json.loads(RESULTS.read_text())
     assert set(results) <= set(NAMES)
-    assert PAGE.read_text() == page(results)
+    assert PAGE.read_text() == page(results), "run `python -m benchmarks --page`"
+    assert README.read_text() == filled(README.read_text(), results), "run `python -m benchmarks --page`"
