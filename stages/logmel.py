@@ -15,9 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import scipy
-import scipy.fft
-import scipy.sparse
+import scipy  # its submodules are imported where they are first used: half of this stage's start
 
 from stages.pipeline.params import LogmelParams, Params
 from stages.pipeline.runner import Step, map_shards, stage_main
