@@ -199,7 +199,7 @@ def run(params: Params) -> None:
     step = Step(
         "decode",
         Path("data/decoded"),
-        (__name__, "stages.pipeline.ffmpeg_pipe"),
+        (__name__, "stages.pipeline.ffmpeg_pipe", "stages.pipeline.recording_file"),
         ITEM,
         (params.decode,),
         partial(_libraries, params.decode.ffmpeg),
