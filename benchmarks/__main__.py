@@ -95,6 +95,13 @@ def _changes(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
+def _scale(result: dict[str, Any]) -> list[tuple[str, str]]:
+    largest = max(result["sizes"], key=lambda size: int(size["clips"]))
+    return [
+        (f"`dvc repro` of {largest['clips']:,} recordings, nothing changed", f"{largest['unchanged']['folder']:.1f} s"),
+    ]
+
+
 def _manifest(result: dict[str, Any]) -> list[tuple[str, str]]:
     first = result["archives_first"]
     return [
@@ -121,23 +128,32 @@ def _predict(result: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-LINES = {"data_path": _data_path, "changes": _changes, "manifest": _manifest, "train": _train, "predict": _predict}
+LINES = {
+    "data_path": _data_path,
+    "changes": _changes,
+    "scale": _scale,
+    "manifest": _manifest,
+    "train": _train,
+    "predict": _predict,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("benchmarks", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--page", action="store_true", help="make the pages anew from what was measured before")
     parser.add_argument("--source", type=Path, help="MP3 clips, <language>/<name>.mp3 (the demo corpus)")
+    parser.add_argument("--recordings", type=Path, help="for scale: a list of names and labels, TopCoder's CSV")
     arguments = parser.parse_args()
-    if unknown := sorted(set(arguments.names) - set(NAMES)):
+    if unknown := sorted(set(arguments.benchmarks) - set(NAMES)):
         parser.error(f"expected names among {', '.join(NAMES)}; received {', '.join(unknown)}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in () if arguments.page else arguments.names or NAMES:
+    for name in () if arguments.page else arguments.benchmarks or NAMES:
         print(f"{name} ...", flush=True)
         measure = importlib.import_module(f"benchmarks.{name}").measure
-        takes_source = arguments.source and "source" in inspect.signature(measure).parameters
-        result = measure(source=arguments.source.resolve()) if takes_source else measure()
+        given = {"source": arguments.source, "names": arguments.recordings}
+        known = inspect.signature(measure).parameters
+        result = measure(**{key: path.resolve() for key, path in given.items() if path and key in known})
         today = datetime.date.today().isoformat()
         results[name] = {"machine": machine(), "commit": commit(), "date": today, "result": result}
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
