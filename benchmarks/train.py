@@ -41,7 +41,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.train_contestants import CONTESTANTS, FILTERS, batches_of, train_params  # noqa: E402
 from stages.pipeline.manifest_table import Row, clip_id, write_manifest  # noqa: E402
-from stages.pipeline.shards import Item, ShardWriter, Signal  # noqa: E402
+from stages.pipeline.shard_writer import ShardWriter  # noqa: E402
+from stages.pipeline.shards import Item, Signal  # noqa: E402
 
 WORKER = ROOT / "benchmarks/train_contestants.py"
 CLIPS_PER_SHARD = 64

@@ -22,6 +22,7 @@ from typing import IO
 import numpy as np
 import soundfile
 
+from stages.pipeline.account import account
 from stages.pipeline.donors import ClipWriter
 from stages.pipeline.duplicates import across_splits
 from stages.pipeline.errors import RejectedClip, StorageError
@@ -30,7 +31,7 @@ from stages.pipeline.files import sha256_of_file, sha256_of_json
 from stages.pipeline.manifest_table import Row, dataset_root, read_manifest
 from stages.pipeline.params import DecodeParams, Params
 from stages.pipeline.recording_file import open_file, open_recording
-from stages.pipeline.runner import Job, Step, account, run_step, stage_main
+from stages.pipeline.runner import Job, Step, run_step, stage_main
 from stages.pipeline.shards import Item, Signal
 
 ITEM = Item(shape=(), dtype="int16")

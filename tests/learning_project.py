@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.pipeline.manifest_table import Row, clip_id, write_manifest
-from stages.pipeline.shards import Item, ShardWriter, Signal
+from stages.pipeline.shard_writer import ShardWriter
+from stages.pipeline.shards import Item, Signal
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 48

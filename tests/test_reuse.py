@@ -15,7 +15,8 @@ from test_runner import DATA_STAGES, OUTS, finished
 
 from stages.pipeline.donors import ClipWriter, find_places
 from stages.pipeline.errors import RejectedClip
-from stages.pipeline.shards import Item, Shard, ShardWriter, Signal
+from stages.pipeline.shard_writer import ShardWriter
+from stages.pipeline.shards import Item, Shard, Signal
 
 MakeProject = Callable[..., Project]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.paths import escape_path, unescape_path
-from stages.pipeline.shards import Item, Shard, ShardWriter, Signal, list_shards
+from stages.pipeline.shard_writer import ShardWriter
+from stages.pipeline.shards import Item, Shard, Signal, list_shards
 from stages.pipeline.splits import assign_shards, split_of, straddling
 
 ITEM = Item(shape=(3,), dtype="int16")

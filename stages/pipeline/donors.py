@@ -17,7 +17,8 @@ import numpy as np
 from blake3 import blake3
 
 from stages.pipeline.errors import RejectedClip, StorageError
-from stages.pipeline.shards import ClipView, Shard, ShardWriter, Signal, blocks_of
+from stages.pipeline.shard_writer import ShardWriter
+from stages.pipeline.shards import ClipView, Shard, Signal, blocks_of
 
 _BLOCK_BYTES = 1 << 23
 # Such verdicts depend on more than the recording: how busy the machine was.

@@ -8,7 +8,6 @@ import os
 import secrets
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +19,17 @@ import h5py
 import numpy as np
 from pydantic import BaseModel
 
+from stages.pipeline.account import account
 from stages.pipeline.backends import run_tasks
 from stages.pipeline.donors import ClipWriter, Place, find_places
-from stages.pipeline.errors import PipelineError, StorageError, TooManyRejectedError
-from stages.pipeline.files import sha256_of_file, sha256_of_json, write_csv, write_json
+from stages.pipeline.errors import PipelineError, StorageError
+from stages.pipeline.files import sha256_of_file, sha256_of_json
 from stages.pipeline.lock import stage_lock
 from stages.pipeline.params import Params, load_params
 from stages.pipeline.progress import Progress
 from stages.pipeline.reuse import ReuseStore
-from stages.pipeline.shards import Item, Rejection, Shard, ShardSummary, ShardWriter, Signal, list_shards
+from stages.pipeline.shard_writer import ShardWriter
+from stages.pipeline.shards import Item, Shard, ShardSummary, Signal, list_shards
 
 log = logging.getLogger(__name__)
 # Up to so many clips in so many shards are made in this process: starting another one costs as much.
@@ -77,7 +78,7 @@ class Step:
 
     def facts(self) -> dict[str, object]:
         """Code, params and libraries: what all shards of a run share."""
-        code = {name: _code(name) for name in (*self.modules, Shard.__module__)}
+        code = {name: _code(name) for name in (*self.modules, Shard.__module__, ShardWriter.__module__)}
         versions = {"numpy": np.__version__, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
         params = [section.model_dump(mode="json") for section in self.params]
         item = [self.item.shape, self.item.dtype, self.item.per_chunk]
@@ -226,38 +227,6 @@ def _make_shard(task: _Task) -> _Done:
     with ShardWriter(task.path, task.item) as writer, ClipWriter(writer, task.places) as clips:
         task.job.work(clips)
         return _Done(writer.finish(), clips.made, clips.taken)
-
-
-def account(stage: str, rows: int, kept: int, seconds: float, rejected: Sequence[Rejection], limit: float) -> None:
-    """Write metrics/<stage>/summary.json and quarantine.csv, print the numbers, and judge them.
-
-    seconds : of sound that was kept; 0 where it isn't known or known already.
-    limit : largest share of `rows` that may be rejected.
-
-    Raises
-    ------
-    PipelineError
-        rows != kept + rejected: something was lost, which is a fault of ours.
-    TooManyRejectedError
-        More than `limit` was rejected, or nothing was kept.
-    """
-    folder = Path("metrics") / stage
-    reasons = Counter(rejection.reason for rejection in rejected)
-    write_csv(folder / "quarantine.csv", ("id", "path", "reason", "detail"), (vars(entry) for entry in rejected))
-    summary: dict[str, object] = {"rows": rows, "kept": kept, "rejected": len(rejected)}
-    if seconds:
-        summary["hours"] = round(seconds / 3600, 3)
-    write_json(folder / "summary.json", summary | {"reasons": dict(reasons)})
-    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    log.info("%d rows = %d kept + %d rejected%s", rows, kept, len(rejected), f" ({told})" if told else "")
-    if rows != kept + len(rejected):
-        raise PipelineError(f"{stage}: {rows} rows went in, {kept} + {len(rejected)} came out; please report this bug")
-    if not kept or len(rejected) > limit * rows:
-        raise TooManyRejectedError(
-            f"{len(rejected)} of {rows} recordings were rejected ({told or 'there were none'}); at most "
-            f"{limit:.0%} may be. Look into {folder / 'quarantine.csv'}; mend or remove those files, or raise "
-            f"{stage}.max_reject_fraction in params.yaml"
-        )
 
 
 @dataclass(frozen=True)
