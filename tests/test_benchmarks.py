@@ -54,3 +54,25 @@ def test_pages_are_made_from_the_results() -> None:
     assert set(results) <= set(NAMES)
     assert PAGE.read_text() == page(results), "run `python -m benchmarks --page`"
     assert README.read_text() == filled(README.read_text(), results), "run `python -m benchmarks --page`"
+
+
+def test_scale(tmp_path: Path) -> None:
+    names = tmp_path / "names.csv"
+    rows = [f"{number:03d}.mp3,{('Aceh', 'Bemba')[number % 2]}" for number in range(80)]
+    names.write_text("\n".join(["Sample Filename,Language", *rows]))
+    command = [sys.executable, "benchmarks/scale.py", "--clips", "40", "60", "--names", str(names)]
+    out = subprocess.run(
+        [*command, "--plot", str(tmp_path / "scale.png"), "--json"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    result = json.loads(out.stdout)
+    assert [size["clips"] for size in result["sizes"]] == [40, 60]
+    for size in result["sizes"]:
+        assert set(size["stages"]) == {"manifest", "decode", "resample", "logmel", "resize"}
+        assert all(stage["cpu_seconds"] > 0 and stage["main_mb"] > 20 for stage in size["stages"].values())
+        assert set(size["unchanged_repro_seconds"]) == {"table", "folder"}
+    assert (tmp_path / "scale.png").stat().st_size > 5000

@@ -173,3 +173,14 @@ def test_without_the_package(project: Project) -> None:
 def test_address_is_checked(address: str) -> None:
     with pytest.raises(ParamsError, match="backend: dask needs scheduler_address: expected tcp://host:port"):
         make_params(execution={"backend": "dask", "scheduler_address": address})
+
+
+def test_tls_is_refused_before_anything_connects(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.set(execution={"backend": "dask", "scheduler_address": "tls://127.0.0.1:1"})
+    assert "no certificates are set up" in project.stage("decode", status=2)
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "gone.pem")
+    assert "cannot be used" in project.stage("decode", status=2)
+    monkeypatch.delenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE")
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION", "True")
+    project.set(execution={"scheduler_address": "tcp://127.0.0.1:1"})
+    assert "expected tls://" in project.stage("decode", status=2)

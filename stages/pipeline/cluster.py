@@ -55,6 +55,7 @@ def run_on_cluster(
     for name in ("distributed", *logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado"):  # what is wrong is said here, once
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    _check_security(address)
     try:
         client: Any = distributed.Client(  # type: ignore[no-untyped-call]
             address, timeout=_CONNECT_SECONDS, set_as_default=False
@@ -75,6 +76,27 @@ def run_on_cluster(
         yield from _results(client, function, tasks, check, address)
     finally:
         _close(client)
+
+
+def _check_security(address: str) -> None:
+    """Refuse what distributed would only refuse after it has begun to connect."""
+    from distributed.security import Security
+
+    where = "distributed's own settings, distributed.comm.tls (docs/cluster.md)"
+    try:
+        security: Any = Security()  # type: ignore[no-untyped-call]
+        has_certificates = security.get_connection_args("client").get("ssl_context") is not None
+    except (OSError, ValueError) as error:
+        raise ParamsError(f"the TLS certificates that {where} name cannot be used: {error}") from None
+    if address.startswith("tls://") and not has_certificates:
+        raise ParamsError(
+            f"execution.scheduler_address is {address}, but no certificates are set up: expected ca-file, client.cert "
+            f"and client.key in {where}"
+        )
+    if address.startswith("tcp://") and security.require_encryption:
+        raise ParamsError(
+            f"execution.scheduler_address is {address}, but distributed.comm.require-encryption is set: expected tls://"
+        )
 
 
 def _results(
