@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -124,9 +125,10 @@ class Project:
         self.run("git", "commit", "-qm", "start")
         return self
 
-    def bytes_of(self, *folders: str) -> dict[str, bytes]:
+    def bytes_of(self, *folders: str) -> dict[str, str]:
+        """SHA-256 of each file: pytest takes minutes to show where megabytes differ."""
         return {
-            str(path.relative_to(self.folder)): path.read_bytes()
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for folder in folders
             for path in sorted((self.folder / folder).rglob("*"))
             if path.is_file()

@@ -26,7 +26,7 @@ def counts(output: str) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in re.findall(r"(\d+) clips made, (\d+) taken over", output)]
 
 
-def cold(project: Project, tmp_path: Path) -> dict[str, bytes]:
+def cold(project: Project, tmp_path: Path) -> dict[str, str]:
     """What the same project makes where nothing was made before."""
     fresh = Project(tmp_path / "cold", Path(project.values["dataset"]))
     fresh.values = project.values

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import collections
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +198,30 @@ def test_split_is_a_function_of_seed_and_group_and_meets_its_fractions() -> None
 
 def test_straddling() -> None:
     assert straddling([("a", "train"), ("b", "test"), ("a", "test")]) == {"a": ["test", "train"]}
+
+
+def test_bytes_do_not_depend_on_who_looks_on(tmp_path: Path) -> None:
+    """Dask's workers sample the stack; a frame that is held keeps a dataset open, and HDF5 wrote it elsewhere then."""
+    held: collections.deque[object] = collections.deque(maxlen=50)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            held.append(sys._current_frames())
+
+    def write() -> bytes:
+        with ShardWriter(tmp_path / "a.h5", Item(shape=(), dtype="int16")) as writer:
+            writer.add("a", "a.wav", lambda: Signal(16000, [np.arange(32000, dtype=np.int16)]))
+            writer.finish()
+        return (tmp_path / "a.h5").read_bytes()
+
+    expected, interval = write(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        assert all(write() == expected for _ in range(60))
+    finally:
+        done.set()
+        watcher.join()
+        sys.setswitchinterval(interval)

@@ -146,6 +146,7 @@ class ShardWriter:
         self._flush()
         if self._has_gaps:
             self._close_gaps()
+        self._file.flush()
         digest = sha256_of_json(self._clips)
         record = {
             "digest": digest,
@@ -158,6 +159,9 @@ class ShardWriter:
         for name, value in (("clips", self._clips), ("summary", record)):
             text = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
             self._file.create_dataset(name, data=text, chunks=text.shape, fletcher32=True)
+            # HDF5 would place the data when the last reference to the dataset goes, and a profiler, such as the one
+            # in Dask's workers, may hold one for a moment: the order in the file would depend on chance.
+            self._file.flush()
         self._file.attrs["format"] = FORMAT
         self._file.close()
         sync(self._temporary)
