@@ -29,6 +29,7 @@ _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 _IN_FLIGHT = 1024
 _LOOK_SECONDS = 1.0
+_FETCHES = 50
 
 
 def run_on_cluster(
@@ -138,21 +139,20 @@ def _result(client: Any, future: Any, address: str) -> Any:
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
-    error = None
+    error, failures = None, 0
     while True:
+        # Besides these there are pending and lost: its worker died with the result, and another one makes it again.
         try:
-            if future.status in ("cancelled", "lost"):
-                raise _lost(address)
             if future.status == "finished":
                 return future.result(timeout=_LOOK_SECONDS)
             if future.status == "error":
                 error = future.exception(timeout=_LOOK_SECONDS)
                 break
-        except TimeoutError:  # its worker died with the result, and another one makes it again
+        except TimeoutError:
             pass
         except (OSError, RuntimeError, CancelledError):
-            raise _lost(address) from None
-        if client.status != "running":
+            failures += 1  # on the way to the result
+        if future.status == "cancelled" or client.status != "running" or failures > _FETCHES:
             raise _lost(address)
         time.sleep(_LOOK_SECONDS / 10)
     if isinstance(error, KilledWorker):

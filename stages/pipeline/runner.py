@@ -29,7 +29,7 @@ from stages.pipeline.params import Params, load_params
 from stages.pipeline.progress import Progress
 from stages.pipeline.reuse import ReuseStore
 from stages.pipeline.shard_writer import ShardWriter
-from stages.pipeline.shards import Item, Shard, ShardSummary, Signal, list_shards
+from stages.pipeline.shards import Item, Shard, ShardSummary, Signal, list_shards, read_summary
 
 log = logging.getLogger(__name__)
 # Up to so many clips in so many shards are made in this process: starting another one costs as much.
@@ -174,8 +174,7 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     for job in jobs:
         target = step.folder / f"{job.name}.h5"
         store.link(keys[job.name], target)
-        with Shard(target) as shard:
-            summaries.append(shard.summary())
+        summaries.append(read_summary(target))
     for stale_name in {path.name for path in step.folder.iterdir()} - {f"{job.name}.h5" for job in jobs}:
         (step.folder / stale_name).unlink()
     store.evict(params.execution.reuse_gb * 1e9, keys.values())
@@ -221,8 +220,7 @@ class WorkerCheck:
 
 def _make_shard(task: _Task) -> _Done:
     if task.path.exists():  # a worker that was given up for lost has finished it after all
-        with Shard(task.path) as shard:
-            summary = shard.summary()
+        summary = read_summary(task.path)
         return _Done(summary, summary.kept + len(summary.rejected), 0)
     with ShardWriter(task.path, task.item) as writer, ClipWriter(writer, task.places) as clips:
         task.job.work(clips)
@@ -274,6 +272,5 @@ class _MapJob(Job):
 
 def _jobs(source: Path, function: Callable[[Shard, int], Signal]) -> Iterator[_MapJob]:
     for path in list_shards(source):
-        with Shard(path) as shard:
-            summary = shard.summary()
+        summary = read_summary(path)
         yield _MapJob(path.stem, summary.digest, MapShard(path, function), rows=summary.kept)

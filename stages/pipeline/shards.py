@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -86,6 +87,43 @@ def list_shards(folder: Path) -> list[Path]:
     return shards
 
 
+def read_summary(path: Path) -> ShardSummary:
+    """The record that was written with a shard, in a third of the time that opening all of it takes.
+
+    Raises
+    ------
+    StorageError
+        As `Shard`, as far as this reads.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise _damaged(path, f"expected format {FORMAT}, received {file.attrs.get('format')!r}")
+            return _summary(path, _record(file))
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _record(file: h5py.File) -> dict[str, Any]:
+    stored = file["summary"]
+    if stored.is_virtual or stored.external:
+        raise ValueError("it points at other files, which no stage writes")
+    record: dict[str, Any] = json.loads(bytes(stored[()]))
+    return record
+
+
+def _summary(path: Path, record: dict[str, Any]) -> ShardSummary:
+    rejected = tuple(Rejection(**entry) for entry in record["rejected"])
+    return ShardSummary(path.stem, record["digest"], len(record["sources"]), float(record["seconds"]), rejected)
+
+
+def _damaged(path: Path, why: object) -> StorageError:
+    return StorageError(
+        f"{path} is damaged or is no shard: {why}. Remove it, with its other names in DVC's cache and the reuse "
+        f"store, by `find . -samefile {path} -delete`; then `dvc repro` makes it anew"
+    )
+
+
 class ClipView:
     """One clip inside an open shard: has a length and can be sliced, reading only what the slice asks for."""
 
@@ -134,7 +172,7 @@ class Shard:
             if self._file["clips"].is_virtual or self.data.is_virtual or self.data.external:
                 raise self._damaged("it points at other files, which no stage writes")
             index = json.loads(bytes(self._file["clips"][()]))
-            self._summary = json.loads(bytes(self._file["summary"][()]))
+            self._summary = _record(self._file)
             self.sources: list[str] = self._summary["sources"]
             self.rejected_sources: list[str] = self._summary["rejected_sources"]
         except (OSError, KeyError, ValueError, AttributeError) as error:
@@ -157,10 +195,7 @@ class Shard:
         return len(self.ids)
 
     def _damaged(self, why: object) -> StorageError:
-        return StorageError(
-            f"{self.path} is damaged or is no shard: {why}. Remove it, with its other names in DVC's cache and the "
-            f"reuse store, by `find . -samefile {self.path} -delete`; then `dvc repro` makes it anew"
-        )
+        return _damaged(self.path, why)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Items start to stop, checksums verified."""
@@ -180,10 +215,7 @@ class Shard:
 
     def summary(self) -> ShardSummary:
         """The record that was written with the shard; no data is read."""
-        rejected = tuple(Rejection(**entry) for entry in self._summary["rejected"])
-        return ShardSummary(
-            self.path.stem, self._summary["digest"], len(self), float(self._summary["seconds"]), rejected
-        )
+        return _summary(self.path, self._summary)
 
     def verify(self) -> None:
         """Read everything once, so that HDF5 compares each chunk with its checksum.
