@@ -1,6 +1,6 @@
 """What the data path costs beside its peers, on the same MP3 clips in the same run.
 
-    python benchmarks/data_path.py --clips 600 --json
+    python benchmarks/data_path.py --clips 300 --json
 
 The contestants run in turn, each as processes of its own on one core; CPU seconds are those of the whole process
 tree, start included; each ratio is the median over the rounds. `benchmarks/peers.py` holds the peers. Ours is decode,
@@ -92,7 +92,7 @@ def two_workers(source: Path, clips: int, rounds: int) -> dict[str, float]:
 
 
 def measure(
-    source: Path = DEMO, clips: int = 600, rounds: int = 5, speedup_clips: int = 3000, speedup_rounds: int = 5
+    source: Path = DEMO, clips: int = 300, rounds: int = 5, speedup_clips: int = 3000, speedup_rounds: int = 1
 ) -> dict[str, object]:
     cpu: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
@@ -183,18 +183,19 @@ def section(result: dict[str, object]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--clips", type=int, help="(600)")
+    parser.add_argument("--clips", type=int, help="(300)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--speedup-clips", type=int, help="to compare one worker with two (3000, or --clips if given)")
+    parser.add_argument("--speedup-rounds", type=int, default=1)
     parser.add_argument("--source", type=Path, default=DEMO, help="<language>/<name>.mp3")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of Markdown")
     arguments = parser.parse_args()
     result = measure(
         arguments.source.resolve(),
-        arguments.clips or 600,
+        arguments.clips or 300,
         arguments.rounds,
         arguments.speedup_clips or arguments.clips or 3000,
-        arguments.rounds,
+        arguments.speedup_rounds,
     )
     print(json.dumps(result) if arguments.json else section(result))
 
