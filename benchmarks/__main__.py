@@ -98,7 +98,10 @@ def _changes(result: dict[str, Any]) -> list[tuple[str, str]]:
 def _scale(result: dict[str, Any]) -> list[tuple[str, str]]:
     largest = max(result["sizes"], key=lambda size: int(size["clips"]))
     return [
-        (f"`dvc repro` of {largest['clips']:,} recordings, nothing changed", f"{largest['unchanged_repro_seconds']['folder']:.1f} s"),
+        (
+            f"`dvc repro` of {largest['clips']:,} recordings, nothing changed",
+            f"{largest['unchanged_repro_seconds']['folder']:.1f} s",
+        ),
     ]
 
 
