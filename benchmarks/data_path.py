@@ -14,35 +14,20 @@ import argparse
 import csv
 import json
 import os
-import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 
-import yaml
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.scratch import ROOT, Run, run, stage, write_params
 
-ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "resample", "logmel", "resize")
 OUTS = {"decode": "decoded", "resample": "resampled", "logmel": "logmel", "resize": "features"}
-COMMANDS = {name: [sys.executable, "-m", f"stages.{name}"] for name in STAGES}
 PEERS = ("bare", "functions", "modern", "published", "kaldi", "ffmpeg")
 DEMO = ROOT / "data/demo/clips"
-
-
-def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """CPU seconds of a process and all its children, and wall seconds."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    result = subprocess.run(command, cwd=folder, env={**os.environ, **threads}, capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(f"{' '.join(command[:4])} ended with status {result.returncode}:\n{result.stderr[-2000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - start
 
 
 def prepare(source: Path, clips: int, folder: Path) -> list[str]:
@@ -58,24 +43,16 @@ def prepare(source: Path, clips: int, folder: Path) -> list[str]:
             shutil.copy(path, folder / "clips" / path.name)
             table.writerow((path.name, "ab"[number % 2], ("train", "test")[number // 2 % 2]))
     shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    write_params(folder, workers=1)
-    run([sys.executable, "-m", "stages.manifest"], folder)
+    write_params(folder, "clips", workers=1)
+    stage(folder, "manifest")
     return [os.path.relpath(path, folder) for path in sorted((folder / "clips").glob("*.mp3"))]
 
 
-def write_params(folder: Path, workers: int) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["dataset"] = "clips"
-    params["manifest"] |= {"max_reject_fraction": 0.0}
-    params["execution"] |= {"workers": workers}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-
-
-def run_stages(folder: Path, workers: int) -> dict[str, tuple[float, float]]:
+def run_stages(folder: Path, workers: int) -> dict[str, Run]:
     """CPU and wall seconds of each stage that makes everything anew."""
-    write_params(folder, workers)
+    write_params(folder, "clips", workers=workers)
     shutil.rmtree(folder / "data/.reuse", ignore_errors=True)
-    return {one: run(COMMANDS[one], folder) for one in STAGES}
+    return {one: stage(folder, one) for one in STAGES}
 
 
 def two_workers(source: Path, clips: int, rounds: int) -> dict[str, float]:
@@ -84,7 +61,7 @@ def two_workers(source: Path, clips: int, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         prepare(source, clips, Path(name))
         for _ in range(rounds):
-            walls = [{one: wall for one, (_, wall) in run_stages(Path(name), n).items()} for n in (1, 2)]
+            walls = [{one: done.wall for one, done in run_stages(Path(name), n).items()} for n in (1, 2)]
             for one in STAGES:
                 speedup[one].append(walls[0][one] / walls[1][one])
             speedup["all"].append(sum(walls[0].values()) / sum(walls[1].values()))
@@ -99,14 +76,14 @@ def measure(
         folder = Path(name)
         files = prepare(source, clips, folder)
         peer = {name: [sys.executable, str(ROOT / "benchmarks/peers.py"), name] for name in PEERS}
-        run([*peer["published"], files[0]], folder)  # numba compiles and caches
+        run(folder, *peer["published"], files[0])  # numba compiles and caches
         for _ in range(rounds):
             for contestant in PEERS:
-                cpu[contestant].append(run([*peer[contestant], *files], folder)[0])
-            for one, (seconds, _) in run_stages(folder, 1).items():
-                cpu[one].append(seconds)
+                cpu[contestant].append(run(folder, *peer[contestant], *files).cpu)
+            for one, done in run_stages(folder, 1).items():
+                cpu[one].append(done.cpu)
             for one in STAGES:
-                cpu[f"{one} again"].append(run(COMMANDS[one], folder)[0])  # finds all its shards: the start
+                cpu[f"{one} again"].append(stage(folder, one).cpu)  # finds all its shards: the start
         sizes = {one: sum(path.stat().st_size for path in (folder / "data" / OUTS[one]).glob("*.h5")) for one in STAGES}
     cpu["ours"] = [sum(values) for values in zip(*(cpu[one] for one in STAGES), strict=True)]
     cpu["starts"] = [sum(values) for values in zip(*(cpu[f"{one} again"] for one in STAGES), strict=True)]

@@ -26,7 +26,8 @@ import hdf5plugin
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.data_path import DEMO, OUTS, ROOT, STAGES, prepare, run
+from benchmarks.data_path import DEMO, OUTS, STAGES, prepare
+from benchmarks.scratch import ROOT, run, stage
 from stages.pipeline.shards import Item, Shard, list_shards
 
 LINKS = ("hardlink", "reflink", "copy")
@@ -112,12 +113,12 @@ def with_link(source: Path, clips: int, link: str) -> dict[str, float] | None:
         shutil.rmtree(folder / "data")
         shutil.copy(ROOT / "dvc.yaml", folder)
         for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "cache.type", link]):
-            run(command, folder)
+            run(folder, *command)
         if link == "reflink":
             probe = ["cp", "--reflink=always", "params.yaml", ".probe"]
             if subprocess.run(probe, cwd=folder, capture_output=True, check=False).returncode:
                 return None
-        seconds = run(["dvc", "repro", "-q", "resize"], folder)[0]
+        seconds = run(folder, "dvc", "repro", "-q", "resize").cpu
         return {"cpu_seconds": round(seconds, 2), **on_disk(folder)}
 
 
@@ -127,7 +128,7 @@ def measure(source: Path = DEMO, clips: int = 96, rounds: int = 5) -> dict[str, 
         prepare(source, clips, folder)
         filters = {}
         for one in STAGES:
-            run([sys.executable, "-m", f"stages.{one}"], folder)
+            stage(folder, one)
             arrays = stored(folder / "data" / OUTS[one])
             filters[one] = {label: try_filter(arrays, options, rounds) for label, options in FILTERS.items()}
     return {"clips": clips, "filters": filters, "links": {link: with_link(source, clips, link) for link in LINKS}}
