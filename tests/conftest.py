@@ -144,3 +144,12 @@ def make_project(tmp_path: Path) -> Callable[..., Project]:
         return Project(tmp_path / name, folder)
 
     return make
+
+
+@pytest.fixture
+def many_shards(make_project: Callable[..., Project]) -> Project:
+    """A project after its manifest stage, with time to kill something while its shards are made."""
+    project = make_project(groups=8, clips=16, seconds=2.0)
+    project.set(manifest={"clips_per_shard": 2})
+    project.stage("manifest")
+    return project

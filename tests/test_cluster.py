@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,6 @@ from test_runner import finished, wait_for
 from stages.pipeline.errors import ParamsError
 
 pytest.importorskip("distributed")
-MakeProject = Callable[..., Project]
 
 
 class Cluster:
@@ -75,11 +74,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def project(make_project: MakeProject) -> Project:
-    project = make_project(groups=8, clips=16, seconds=2.0)
-    project.set(manifest={"clips_per_shard": 2})
-    project.stage("manifest")
-    return project
+def project(many_shards: Project) -> Project:
+    return many_shards
 
 
 def local(project: Project, tmp_path: Path, *stages: str) -> dict[str, str]:

@@ -40,14 +40,6 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
-@pytest.fixture
-def many_shards(make_project: MakeProject) -> Project:
-    project = make_project(groups=8, clips=16, seconds=2.0)
-    project.set(manifest={"clips_per_shard": 2})
-    project.stage("manifest")
-    return project
-
-
 def test_killed_run_goes_on_where_it_was(many_shards: Project, tmp_path: Path) -> None:
     project = many_shards
     undisturbed = Project(tmp_path / "undisturbed", tmp_path / "corpus")
