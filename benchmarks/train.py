@@ -13,11 +13,12 @@ Contestants are processes that wait for their turn, so that rounds alternate; ea
 Loss: plain and cnn5 start from the same weights and take the same batches for the same steps, twice with other
 dropout, so that the difference of precision can be seen beside that of chance.
 
-Input: batches alone, made in one thread: from memory, streamed from shards, streamed with augmentation.
+Input: batches alone, made in one thread: from memory, streamed from shards. (Augmentation is a part of the step.)
 
-The roofline counts multiplications and additions of the article's network by formula, three times the forward pass
-for a training step. It stands beside the rate of a large matrix product in the same number format, measured in the
-same run, and beside --peak-tflops where the device's maker names one. No GPU has run this yet.
+The roofline of the article's network has two sides, by formula: multiplications and additions (three times the forward
+pass for a training step) at the rate of a large matrix product, and the bytes that each layer by itself must move at
+the rate of a large copy, both rates measured in the same run in the same number format. The longer of the two times is
+the least that a step can take as long as convolution, pooling and activation are not fused.
 """
 
 from __future__ import annotations
@@ -78,9 +79,23 @@ def forward_flops(size: int, languages: int) -> int:
     return total + 2 * side * side * channels * 512 + 2 * 512 * languages
 
 
+def training_bytes(size: int, width: int) -> int:
+    """Bytes that a training step moves for one clip, layer by layer; `width`: bytes of a number.
+
+    Forward, each map (convolved, pooled) is written and read again; backward, so is its gradient, and the map is read
+    once more.
+    """
+    maps, side = 0, size
+    for filters in FILTERS:
+        maps += side * side * filters + (side // 2) ** 2 * filters
+        side //= 2
+    return size * size + 5 * maps * width
+
+
 def start(name: str, folder: Path, options: dict[str, Any]) -> subprocess.Popen[str]:
     command = [sys.executable, str(WORKER), name, str(folder), json.dumps(options)]
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    # JAX's contestants would each take three quarters of a GPU's memory at their start
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
     return subprocess.Popen(
         command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -125,8 +140,8 @@ def input_speeds(folder: Path, clips: int, size: int) -> dict[str, Any]:
     """Batches alone, consumed as fast as they come; the epoch before warms the page cache."""
     out: dict[str, Any] = {}
     quarter = clips * size * size / 4
-    for name, augmented, memory_gb in (("memory", False, 4.0), ("streamed", False, 0.0), ("augmented", True, 0.0)):
-        params = train_params("bands", augmented, memory_gb=memory_gb)
+    for name, memory_gb in (("memory", 4.0), ("streamed", 0.0)):
+        params = train_params("bands", augmented=True, memory_gb=memory_gb)
         batches = batches_of(folder, params, pool_bytes=quarter)
         rates = []
         for epoch in range(4):
@@ -162,7 +177,6 @@ def measure(
     steps: int = 80,
     input_clips: int = 4096,
     train: dict[str, Any] | None = None,
-    peak_tflops: float = 0,
     matmul_seconds: float = 1.0,
 ) -> dict[str, object]:
     """All of it, as plain values. train : changes to params.yaml's train section; steps : of the loss comparison."""
@@ -176,21 +190,27 @@ def measure(
         speed, facts = speeds(folder / "train", clips, rounds, options)
         loss = loss_comparison(folder / "train", options) if steps else {}
         inputs = input_speeds(folder / "input", input_clips, size)
-    flops = 3 * forward_flops(size, languages)
-    achieved = flops * speed["cnn5"]["clips_per_second"]
-    matmul = facts["cnn5"].pop("matmul_flops_per_second")
-    roofline = {
-        "flops_per_clip": flops,
-        "achieved_tflops": round(achieved / 1e12, 4),
-        "matmul_tflops": round(matmul / 1e12, 4),
-        "share_of_matmul": round(achieved / matmul, 3),
-        "share_of_peak": round(achieved / 1e12 / peak_tflops, 3) if peak_tflops else None,
-    }
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "clips": clips, "rounds": rounds, "languages": languages, "size": size,
         "batch_size": train_params("cnn5", False, **options["train"]).batch_size,
-        "contestants": facts, "speed": speed, "loss": loss, "input": inputs, "roofline": roofline,
+        "contestants": facts, "speed": speed, "loss": loss, "input": inputs,
+        "roofline": roofline(size, languages, speed, facts),
+    }  # fmt: skip
+
+
+def roofline(size: int, languages: int, speed: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """What the device could do, from its measured rates, and the share that is reached."""
+    flops = 3 * forward_flops(size, languages)
+    moved = training_bytes(size, 4 if facts["cnn5"]["policy"] == "float32" else 2)
+    matmul = facts["cnn5"].pop("matmul_flops_per_second")
+    copy = facts["cnn5"].pop("copy_bytes_per_second")
+    limit = 1 / max(flops / matmul, moved / copy)
+    return {
+        "flops_per_clip": flops, "bytes_per_clip": moved,
+        "matmul_tflops": round(matmul / 1e12, 4), "copy_gigabytes_per_second": round(copy / 1e9, 2),
+        "clips_per_second": round(limit), "bound_by": "arithmetic" if flops / matmul > moved / copy else "memory",
+        "share": {name: round(speed[name]["clips_per_second"] / limit, 3) for name in ("cnn5", "device")},
     }  # fmt: skip
 
 
@@ -218,12 +238,12 @@ def section(result: dict[str, Any]) -> str:
         lines.append(f"| {text} | {policy} | {rate['clips_per_second']:.0f} | {rate['clips_per_cpu_second']:.0f} |")
     lines += [
         "",
-        f"A training step takes {roofline['flops_per_clip'] / 1e9:.2f} G operations a clip: "
-        f"{roofline['achieved_tflops']:.2f} T/s, {roofline['share_of_matmul']:.0%} of the rate of a large matrix "
-        f"product measured in the same run ({roofline['matmul_tflops']:.2f} T/s).",
+        f"The roofline, layer by layer: {roofline['flops_per_clip'] / 1e9:.2f} G operations a clip at "
+        f"{roofline['matmul_tflops']:.2f} T/s (a large matrix product, same run) and "
+        f"{roofline['bytes_per_clip'] / 1e6:.1f} MB at {roofline['copy_gigabytes_per_second']:.0f} GB/s (a copy): at "
+        f"most {roofline['clips_per_second']:,} clips/s, bound by {roofline['bound_by']}. `cnn5` reaches "
+        f"{roofline['share']['cnn5']:.0%} of it, with its images on the device {roofline['share']['device']:.0%}.",
     ]
-    if roofline["share_of_peak"] is not None:
-        lines[-1] += f" That is {roofline['share_of_peak']:.0%} of the peak that was named."
     if loss:
         lines += [
             "",
@@ -236,9 +256,8 @@ def section(result: dict[str, Any]) -> str:
             lines.append(f"| {text} | {values[0]} | {values[1]} | {difference:+.4f} | {spread:.4f} |")
     lines += ["", "| batches alone, one thread | clips/s | clips per CPU s |", "|---|---|---|"]
     texts = {
-        "memory": "from memory, no augmentation",
-        "streamed": f"streamed through a pool of {inputs['pool_megabytes']:g} MB, no augmentation",
-        "augmented": "streamed, augmentation of params.yaml",
+        "memory": "from memory",
+        "streamed": f"streamed through a pool of {inputs['pool_megabytes']:g} MB",
     }
     for key, text in texts.items():
         lines.append(f"| {text} | {inputs[key]['clips_per_second']:,} | {inputs[key]['clips_per_cpu_second']:,} |")
@@ -254,13 +273,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80, help="of the loss comparison; 0: leave it out")
     parser.add_argument("--input-clips", type=int, default=4096)
     parser.add_argument("--batch-size", type=int, help="in place of params.yaml's")
-    parser.add_argument("--peak-tflops", type=float, default=0, help="of the device, as its maker names it")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of Markdown")
     given = parser.parse_args()
     train = {"batch_size": given.batch_size} if given.batch_size else {}
-    result = measure(
-        given.clips, given.rounds, given.languages, given.size, given.steps, given.input_clips, train, given.peak_tflops
-    )
+    result = measure(given.clips, given.rounds, given.languages, given.size, given.steps, given.input_clips, train)
     print(json.dumps(result) if given.json else section(result))
 
 

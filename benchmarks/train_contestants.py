@@ -44,9 +44,7 @@ def batches_of(folder: Path, params: TrainParams, devices: int = 1, **options: A
     languages = sorted({row.language for row in rows if row.split == "train"})
     images = Images(index_windows(folder / "features", rows, languages, "train"), params.memory_gb)
     outputs = options.pop("outputs", len(languages))
-    return TrainingBatches(
-        images, outputs, params.batch_size, params.augment, params.class_weights, params.seed, devices, **options
-    )
+    return TrainingBatches(images, outputs, params.batch_size, params.class_weights, params.seed, devices, **options)
 
 
 def article_network(keras: Any, size: int, languages: int) -> Any:
@@ -77,7 +75,7 @@ def our_model(params: TrainParams, batches: TrainingBatches) -> Any:
 
     runtime.make_reproducible(params.seed)
     runtime.keras.config.set_dtype_policy(runtime.policy_name(params.precision))
-    return training.compiled_network(params, batches)
+    return training.compiled_network(params, batches)[1]
 
 
 def make_contestant(name: str, folder: Path, options: dict[str, Any]) -> Callable[[int], None]:
@@ -125,20 +123,46 @@ def on_device(model: Any, batches: TrainingBatches) -> Callable[[int], None]:
 
 def matmul_rate(seconds: float) -> float:
     """Operations per second of a large matrix product in the format that `train.precision: auto` chooses."""
-    from stages.learning.runtime import keras, policy_name
+    from stages.learning.runtime import accelerators, keras, policy_name
 
-    ops, n = keras.ops, 2048
+    ops, n = keras.ops, 8192 if accelerators() else 2048
     kind = "float32" if policy_name("auto") == "float32" else "bfloat16"
     a = ops.cast(ops.convert_to_tensor(np.random.default_rng(0).random((n, n), np.float32)), kind)
-    best, end = 0.0, time.monotonic() + seconds
-    while time.monotonic() < end or not best:
-        start = time.monotonic()
+
+    def products() -> None:
         x = a
         for _ in range(4):
             x = ops.matmul(x, a) * (1 / n)
         float(ops.convert_to_numpy(ops.cast(ops.sum(x), "float32")))  # wait for it
-        best = max(best, 4 * 2 * n**3 / (time.monotonic() - start))
-    return best
+
+    return 4 * 2 * n**3 / shortest(products, seconds)
+
+
+def copy_rate(seconds: float) -> float:
+    """Bytes per second, read and written, of a pass over a large array."""
+    from stages.learning.runtime import accelerators, keras
+
+    ops, n = keras.ops, 2**30 if accelerators() else 2**26
+    a = ops.ones((n // 4,), "float32")
+
+    def passes() -> None:
+        x = a
+        for _ in range(4):
+            x = x + 1.0
+        float(ops.convert_to_numpy(x[-1]))  # wait for it
+
+    return 4 * 2 * n / shortest(passes, seconds)
+
+
+def shortest(work: Callable[[], None], seconds: float) -> float:
+    """The shortest of the runs of `work` that `seconds` have room for, after one that compiles; in seconds."""
+    work()
+    times, end = [], time.monotonic() + seconds
+    while time.monotonic() < end or not times:
+        start = time.monotonic()
+        work()
+        times.append(time.monotonic() - start)
+    return min(times)
 
 
 def losses(name: str, folder: Path, options: dict[str, Any], seed: int) -> dict[str, float]:
@@ -186,6 +210,7 @@ def work(name: str, folder: Path, options: dict[str, Any]) -> None:
     facts = describe()
     if name == "cnn5":
         facts["matmul_flops_per_second"] = matmul_rate(options["matmul_seconds"])
+        facts["copy_bytes_per_second"] = copy_rate(options["matmul_seconds"])
     print(json.dumps(facts), flush=True)
     for epoch, _ in enumerate(sys.stdin, start=1):
         cpu, wall = time.process_time(), time.monotonic()

@@ -49,8 +49,8 @@ def run(params: Params) -> None:
     images = Images(training, params.train.memory_gb)
     held_out = Images(validation, max(0.0, params.train.memory_gb - training.n_bytes / 1e9))
     batches = TrainingBatches(
-        images, len(languages), params.train.batch_size, params.train.augment, params.train.class_weights,
-        params.train.seed, number_of_devices(),
+        images, len(languages), params.train.batch_size, params.train.class_weights, params.train.seed,
+        number_of_devices(),
     )  # fmt: skip
     with Curves() as curves:
         trained = train_model(params.train, batches, held_out, path, curves.add)

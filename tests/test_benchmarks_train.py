@@ -25,7 +25,7 @@ def test_flops_are_those_of_the_articles_network() -> None:
 
 def test_tiny_run() -> None:
     command = [sys.executable, "benchmarks/train.py", "--json", "--clips", "24", "--rounds", "1", "--languages", "3"]
-    command += ["--size", "96", "--steps", "4", "--input-clips", "128", "--batch-size", "8", "--peak-tflops", "1"]
+    command += ["--size", "96", "--steps", "4", "--input-clips", "128", "--batch-size", "8"]
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -33,8 +33,8 @@ def test_tiny_run() -> None:
     assert all(result["speed"][name]["clips_per_second"] > 0 for name in CONTESTANTS)
     assert result["contestants"]["plain"]["policy"] == "float32"
     assert result["loss"]["plain_1"]["steps"] == result["loss"]["cnn5_1"]["steps"]
-    assert set(result["input"]) == {"memory", "streamed", "augmented", "pool_megabytes"}
-    assert result["roofline"]["share_of_peak"] is not None
+    assert set(result["input"]) == {"memory", "streamed", "pool_megabytes"}
+    assert 0 < result["roofline"]["share"]["cnn5"] < 2
     text = train.section(result)
     assert text.startswith("## Training\n")
     assert "batches alone" in text

@@ -1,8 +1,9 @@
 """Windows of the feature shards as batches for training and scoring.
 
-What fits into `train.memory_gb` is held in memory as uint8 and shuffled as a whole; what does not is streamed through
-a pool (stages/learning/stream.py), in an order of its own: so memory_gb is a parameter of the result. Either order, and
-the augmentation, depend on (seed, epoch, step) only, so a resumed run goes on exactly where the killed one was.
+What fits into `train.memory_gb` is held in memory as uint8 and shuffled as a whole (by JAX on the GPU, where it is no
+more than DEVICE_BYTES); what does not fit is streamed through a pool (stages/learning/stream.py), in an order of its
+own: so memory_gb is a parameter of the result. Either order depends on (seed, epoch) only, so a resumed run goes on
+exactly where the killed one was.
 """
 
 from __future__ import annotations
@@ -13,25 +14,22 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from stages.learning.augment import augment_batch, generator
+from stages.learning.runtime import accelerators, keras
 from stages.learning.stream import PIECE, POOL_BYTES, draws, pieces_of, pool_places
 from stages.pipeline.errors import SplitError, StorageError
 from stages.pipeline.manifest_table import Row
 from stages.pipeline.shards import Shard, list_shards
 
-if TYPE_CHECKING:
-    from stages.pipeline.params import AugmentParams
-
 log = logging.getLogger(__name__)
 
 BATCHES_AHEAD = 4
 LARGEST_GAP = 16  # rows: to read so many in vain costs less than another call
-ORDER_STREAM = 2**31  # in place of a step: the generator that shuffles an epoch
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+DEVICE_BYTES = 2e9  # a small GPU has room for it beside any of the networks
+Batch = tuple[Any, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -204,14 +202,19 @@ def ahead(
 
 
 class TrainingBatches:
-    """The batches of each epoch: images (batch, bands, columns, 1), labels (batch, languages), weights (batch,)."""
+    """The batches of each epoch: images (batch, bands, columns, 1) uint8, labels (batch, languages), weights (batch,).
+
+    All have one size, as each other size would be compiled anew and a last batch of one window would upset batch
+    normalisation: a few windows are heard twice where the number doesn't divide.
+
+    devices : equal parts for so many
+    """
 
     def __init__(
         self,
         images: Images,
         n_languages: int,
         batch_size: int,
-        augment: AugmentParams,
         weights: str,
         seed: int,
         devices: int = 1,
@@ -219,21 +222,28 @@ class TrainingBatches:
     ) -> None:
         self.images = images
         self.n_languages = n_languages
-        self.augment = augment
         self.seed = seed
-        self.devices = devices
         self.pool_bytes = pool_bytes
-        # sizes differ by one at most: a last batch of one window would upset batch normalisation
         self.steps = max(1, -(-len(images.windows) // batch_size))
+        self.size = -(-len(images.windows) // (self.steps * devices)) * devices
         self.class_weights = class_weights(images.windows.label, n_languages, weights)
+        self.shapes = ((self.size, *images.windows.shape, 1), (self.size, n_languages), (self.size,))
+        # not by TensorFlow: its datasets would bring each batch back to the host
+        on_device = keras.backend.backend() == "jax" and accelerators() and images.windows.n_bytes <= DEVICE_BYTES
+        held = images.take(np.arange(len(images.windows))) if on_device and images.in_memory else None
+        self._on_device = None if held is None else keras.ops.convert_to_tensor(held)
 
-    def drawn(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def drawn(self, epoch: int) -> Iterator[tuple[Any, np.ndarray]]:
         """Each step's images (batch, bands, columns), uint8, and numbers of their windows (batch,)."""
-        n, rng = len(self.images.windows), generator(self.seed, epoch, ORDER_STREAM)
+        n, rng = len(self.images.windows), np.random.default_rng([self.seed, epoch])
         sizes = [len(part) for part in np.array_split(np.arange(n), self.steps)]
         if self.images.in_memory:
-            for numbers in np.split(rng.permutation(n), np.cumsum(sizes)[:-1]):
-                yield self.images.take(self._even(numbers)), self._even(numbers)
+            for part in np.split(rng.permutation(n), np.cumsum(sizes)[:-1]):
+                numbers = np.resize(part, self.size)
+                if self._on_device is None:
+                    yield self.images.take(numbers), numbers
+                else:
+                    yield keras.ops.take(self._on_device, numbers.astype(np.int32), axis=0), numbers
             return
         windows = self.images.windows
         pieces = pieces_of(windows.shard, windows.row)
@@ -244,21 +254,12 @@ class TrainingBatches:
             for piece in draw.load:
                 pool[into[: len(piece)]] = self.images.take(piece)
                 into = into[len(piece) :]
-            yield pool[self._even(draw.take)], self._even(draw.numbers)
-
-    def _even(self, numbers: np.ndarray) -> np.ndarray:
-        """Several devices take equal parts: a few windows are heard twice where the number doesn't divide."""
-        return np.resize(numbers, -(-len(numbers) // self.devices) * self.devices)
+            yield pool[np.resize(draw.take, self.size)], np.resize(draw.numbers, self.size)
 
     def _make(self, epoch: int) -> Iterator[Batch]:
-        for step, (pictures, numbers) in enumerate(self.drawn(epoch)):
-            yield self._batch(epoch, step, pictures, self.images.windows.label[numbers])
-
-    def _batch(self, epoch: int, step: int, pictures: np.ndarray, numbers: np.ndarray) -> Batch:
-        labels = np.eye(self.n_languages, dtype=np.float32)[numbers]
-        weights = self.class_weights[numbers]
-        out, labels = augment_batch(pictures, labels, self.augment, generator(self.seed, epoch, step))
-        return out[..., None], labels, weights
+        for pictures, numbers in self.drawn(epoch):
+            label = self.images.windows.label[numbers]
+            yield pictures[..., None], np.eye(self.n_languages, dtype=np.float32)[label], self.class_weights[label]
 
     def epoch(self, epoch: int, failures: list[BaseException] | None = None) -> Iterator[Batch]:
         """The batches of one epoch, made ahead in a thread; `failures` as in `ahead`."""

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,16 @@ with _quiet_start():
 
 log = logging.getLogger(__name__)
 
-__all__ = ["keras", "make_reproducible", "needs_compiler", "number_of_devices", "policy_name", "strategy_scope"]
+__all__ = [
+    "accelerators",
+    "feed",
+    "keras",
+    "make_reproducible",
+    "needs_compiler",
+    "number_of_devices",
+    "policy_name",
+    "strategy_scope",
+]
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU_FLAGS_FOR_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
@@ -68,7 +77,8 @@ def needs_compiler() -> bool:
     return bool(keras.backend.backend() != "tensorflow")
 
 
-def _accelerators() -> list[Any]:
+def accelerators() -> list[Any]:
+    """The GPUs (or TPUs) that the backend sees."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -89,8 +99,24 @@ def policy_name(precision: str, cpuinfo: Path = CPUINFO) -> str:
                 if line.startswith("flags"):
                     flags.update(line.partition(":")[2].split())
                     break
-        precision = "bfloat16" if _accelerators() or flags & CPU_FLAGS_FOR_BFLOAT16 else "float32"
+        precision = "bfloat16" if accelerators() or flags & CPU_FLAGS_FOR_BFLOAT16 else "float32"
     return {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+
+
+def feed(batches: Iterator[tuple[Any, ...]], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Any:
+    """Batches in the form in which `model.fit` takes them best.
+
+    Keras hands a generator to tf.data, whose autotuner keeps every second `fit` waiting for a second at its end
+    (measured on two cores: 198 clips/s in place of 380).
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    signature = tuple(tf.TensorSpec(*pair) for pair in zip(shapes, dtypes, strict=True))
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return tf.data.Dataset.from_generator(lambda: batches, output_signature=signature).prefetch(1).with_options(options)
 
 
 def _tensorflow_devices() -> list[str]:

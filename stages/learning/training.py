@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.learning.augment import Augment, is_off
 from stages.learning.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from stages.learning.dataset import Images, TrainingBatches
 from stages.learning.metrics import log_loss, pool_windows
 from stages.learning.network import build_network
-from stages.learning.runtime import keras, needs_compiler, strategy_scope
+from stages.learning.runtime import feed, keras, needs_compiler, strategy_scope
 from stages.learning.scoring import predict_windows
 from stages.pipeline.errors import PipelineError
 
@@ -63,10 +64,11 @@ def make_optimizer(params: TrainParams, steps_per_epoch: int) -> Any:
 
 
 class _AverageWeights(keras.callbacks.Callback):  # type: ignore[misc]
-    """Running mean of the weights over the steps (momentum m), unbiased at the start."""
+    """Running mean of the network's weights over the steps (momentum m), unbiased at the start."""
 
-    def __init__(self, average: list[np.ndarray], momentum: float, step: int) -> None:
+    def __init__(self, network: Any, average: list[np.ndarray], momentum: float, step: int) -> None:
         super().__init__()
+        self.network = network
         self.average = average
         self.momentum = momentum
         self.step = step
@@ -75,19 +77,26 @@ class _AverageWeights(keras.callbacks.Callback):  # type: ignore[misc]
         self.step += 1
         # the plain mean as long as that forgets faster: an average that starts from random weights would lag
         momentum = min(self.momentum, 1 - 1 / self.step)
-        weights = self.model.get_weights()
+        weights = self.network.get_weights()
         if not self.average:
             self.average.extend(value.copy() for value in weights)
         for mean, value in zip(self.average, weights, strict=True):
             mean += (1 - momentum) * (value - mean)
 
 
-def compiled_network(params: TrainParams, batches: TrainingBatches) -> Any:
-    """The untrained network with its optimizer and loss, ready for `fit_epoch`."""
+def compiled_network(params: TrainParams, batches: TrainingBatches) -> tuple[Any, Any]:
+    """The untrained network, and the model that trains it: augmentation before it, optimizer and loss behind it.
+
+    Without augmentation both are one.
+    """
     bands, columns = batches.images.windows.shape
     width = None if params.architecture != "cnn5" else columns
     with strategy_scope():
-        model = build_network(params.architecture, bands, width, batches.n_languages, params.dropout)
+        network = model = build_network(params.architecture, bands, width, batches.n_languages, params.dropout)
+        if not is_off(params.augment):
+            images = keras.Input((bands, columns, 1), dtype="uint8", name="images")
+            model = keras.Model(images, network(Augment(params.augment, params.seed, name="augment")(images)))
+            network.compile(jit_compile=needs_compiler())  # it only predicts
         optimizer = make_optimizer(params, batches.steps)
         model.compile(
             optimizer=optimizer,
@@ -96,7 +105,7 @@ def compiled_network(params: TrainParams, batches: TrainingBatches) -> Any:
             jit_compile=needs_compiler(),
         )
         optimizer.build(model.trainable_variables)
-    return model
+    return network, model
 
 
 def fit_epoch(model: Any, batches: TrainingBatches, epoch: int, callbacks: Sequence[Any] = ()) -> dict[str, float]:
@@ -107,7 +116,7 @@ def fit_epoch(model: Any, batches: TrainingBatches, epoch: int, callbacks: Seque
     failures: list[BaseException] = []
     try:
         logs = model.fit(
-            batches.epoch(epoch, failures),
+            feed(batches.epoch(epoch, failures), batches.shapes, ("uint8", "float32", "float32")),
             steps_per_epoch=batches.steps,
             shuffle=False,  # already done
             verbose=0,
@@ -146,7 +155,7 @@ def train_model(
     StorageError
         A shard is damaged, or the checkpoint cannot be written.
     """
-    model = compiled_network(params, batches)
+    network, model = compiled_network(params, batches)
     optimizer = model.optimizer
     state = load_checkpoint(checkpoint)
     if state is not None:
@@ -157,9 +166,9 @@ def train_model(
         state = TrainingState()
     for record in state.history:
         on_epoch(record)
-    log.info("%s: %s parameters, %s", model.name, f"{model.count_params():,}", keras.config.dtype_policy().name)
+    log.info("%s: %s parameters, %s", network.name, f"{network.count_params():,}", keras.config.dtype_policy().name)
     while state.epoch < params.epochs and not _patience_is_over(state, params.patience):
-        record = _one_epoch(model, params, batches, validation, state)
+        record = _one_epoch(network, model, params, batches, validation, state)
         state.variables = _numpy(model.variables)
         state.optimizer = _numpy(optimizer.variables)
         save_checkpoint(checkpoint, state)
@@ -174,13 +183,13 @@ def _patience_is_over(state: TrainingState, patience: int) -> bool:
 
 
 def _one_epoch(
-    model: Any, params: TrainParams, batches: TrainingBatches, validation: Images, state: TrainingState
+    network: Any, model: Any, params: TrainParams, batches: TrainingBatches, validation: Images, state: TrainingState
 ) -> dict[str, float]:
     started = time.monotonic()
     epoch = state.epoch
     callbacks = []
     if params.average_momentum:
-        callbacks.append(_AverageWeights(state.average, params.average_momentum, epoch * batches.steps))
+        callbacks.append(_AverageWeights(network, state.average, params.average_momentum, epoch * batches.steps))
     rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))  # at the epoch's start
     logs = fit_epoch(model, batches, epoch, callbacks)
     record = {
@@ -190,12 +199,12 @@ def _one_epoch(
         "train_accuracy": logs["accuracy"],
     }
     seconds = time.monotonic() - started
-    weights = [value.copy() for value in (state.average or model.get_weights())]
+    weights = [value.copy() for value in (state.average or network.get_weights())]
     if len(validation.windows):
-        own = model.get_weights()
-        model.set_weights(weights)
-        record |= validate(model, validation, params.batch_size)
-        model.set_weights(own)
+        own = network.get_weights()
+        network.set_weights(weights)
+        record |= validate(network, validation, params.batch_size)
+        network.set_weights(own)
     state.history.append(record)
     state.epoch = epoch + 1
     if not len(validation.windows) or _is_better(record, state):
@@ -210,10 +219,10 @@ def _one_epoch(
     return record
 
 
-def validate(model: Any, validation: Images, batch_size: int) -> dict[str, float]:
+def validate(network: Any, validation: Images, batch_size: int) -> dict[str, float]:
     """Accuracy and log loss over the clips of the validation split, scores pooled over each clip's windows."""
     windows = validation.windows
-    scores = pool_windows(predict_windows(model, validation, batch_size), windows.clip, len(windows.clips))
+    scores = pool_windows(predict_windows(network, validation, batch_size), windows.clip, len(windows.clips))
     labels = np.zeros(len(windows.clips), np.int64)
     labels[windows.clip] = windows.label
     return {

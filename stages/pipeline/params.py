@@ -115,7 +115,7 @@ class AugmentParams(Section):
     equalise: float = Field(ge=0, le=1, description="height of a smooth curve over frequency, as a share of range_db")
     noise_probability: float = Field(ge=0, le=1, description="share of the images that get stationary noise")
     noise_loudest: float = Field(ge=0, le=1, description="its highest level, as a share of range_db; 1: as the speech")
-    mixup_alpha: float = Field(ge=0, le=10, description="blend pairs of images; Beta(alpha, alpha)")
+    band_limit_probability: float = Field(ge=0, le=1, description="share of the images that lose their upper bands")
     frequency_masks: int = Field(ge=0, le=10, description="SpecAugment: stripes of black bands")
     frequency_mask_bands: int = Field(ge=0, description="their greatest width")
     time_masks: int = Field(ge=0, le=20, description="SpecAugment: stripes of black columns")
