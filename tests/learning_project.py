@@ -72,7 +72,7 @@ def make_project(
     values = {
         "resize.height": size,
         "resize.width": size,
-        "train.epochs": 5,
+        "train.epochs": 8,
         "train.batch_size": 16,
         "train.precision": "float32",
         "train.augment.crop_columns": size // 2,

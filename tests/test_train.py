@@ -166,7 +166,7 @@ def test_cnn5_without_validation_runs_all_epochs_and_keeps_the_last(tmp_path: Pa
 
 
 def test_two_devices_share_a_batch(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "p", languages=2, clips_per_group=4, changes={"train.epochs": 8})
+    project = make_project(tmp_path / "p", languages=2, clips_per_group=4, changes={"train.epochs": 16})
     program = """
 import sys
 import tensorflow as tf
