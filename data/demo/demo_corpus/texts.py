@@ -12,9 +12,10 @@ from datetime import date, timedelta
 import numpy as np
 
 from demo_corpus.settings import DemoParams, generator
-from demo_corpus.words import BRACKETS, locale_of, pool_of, split_of_item
+from demo_corpus.words import BRACKETS, has_professions, locale_of, pool_of, split_of_item
 
-# How often each kind of sentence is said, the same in every language.
+# How often each kind of sentence is said, the same in every language. Without professions (words.has_professions) the
+# others share what is theirs, each in its proportion.
 KINDS = {"phrase": 5, "list": 3, "amount": 2, "money": 2, "date": 2, "relative": 1, "job": 2, "number": 1}
 
 
@@ -32,7 +33,7 @@ _SPANS = (
 def compose(language: str, split: str, clip_key: str, words: int, params: DemoParams) -> str:
     """The text of a clip: sentences of `words` words or a few more, a function of (seed, clip key)."""
     random = generator(params.seed, "text of", clip_key)
-    kinds = list(KINDS)
+    kinds = [kind for kind in KINDS if kind != "job" or has_professions(params)]
     weights = np.array([KINDS[kind] for kind in kinds], dtype=np.float64)
     weights /= weights.sum()
     sentences: list[str] = []
@@ -52,8 +53,8 @@ def _pick(language: str, kind: str, split: str, random: np.random.Generator, par
 
 
 def _name(language: str, split: str, random: np.random.Generator, params: DemoParams) -> str:
-    kind = ("territories", "languages", "currencies", "jobs")[int(random.integers(4))]
-    return _pick(language, kind, split, random, params)
+    kinds = ("territories", "languages", "currencies", "jobs")[: 4 if has_professions(params) else 3]
+    return _pick(language, kinds[int(random.integers(len(kinds)))], split, random, params)
 
 
 def draw_number(split: str, random: np.random.Generator, params: DemoParams) -> int:
