@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ import yaml
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 sys.path.insert(0, str(DEMO))
 
-from demo_corpus import speech, texts, voices, words  # noqa: E402
+from demo_corpus import running, speech, texts, voices, words  # noqa: E402
 from demo_corpus.build import Clip, build, plan  # noqa: E402
 from demo_corpus.effects import OUT_RATE_HZ, draw_channel, mu_law  # noqa: E402
 from demo_corpus.encode import encode, ffmpeg  # noqa: E402
@@ -192,6 +193,48 @@ def test_phrases_are_as_many_in_every_language_and_differ() -> None:
     assert len({len(lines) for lines in files.values()}) == 1
     for lines in zip(*files.values(), strict=True):
         assert len(set(lines)) == len(lines)
+
+
+RUNNING = PARAMS.model_copy(update={"running_words_share": 0.5})
+
+
+def test_running_words_without_their_package_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    with pytest.raises(DemoError, match="pip install wordfreq"):
+        texts.compose("de", "train", "de/train/0", 200, RUNNING.model_copy(update={"running_words_share": 1.0}))
+
+
+@pytest.mark.parametrize("language", ["de", "el", "fr", "ru"])
+def test_running_words_are_of_one_split_but_for_the_commonest(language: str) -> None:
+    pytest.importorskip("wordfreq")
+    said = {split: running.running_words(language, split, RUNNING) for split in SPLITS}
+    common = set(said["train"].texts[: running.COMMON])
+    assert common == set(said["test"].texts[: running.COMMON])
+    rare = {split: set(words.texts) - common for split, words in said.items()}
+    assert not rare["train"] & rare["test"]
+    assert not rare["train"] & rare["validation"]
+    assert all(len(found) > 1500 for found in rare.values())
+    # as often a common word in every split, and only words of the language's own script
+    assert len({round(float(found.cumulative[running.COMMON - 1]), 9) for found in said.values()}) == 1
+    assert all(found.cumulative[-1] == pytest.approx(1) for found in said.values())
+    assert len({running._script(letter) for found in said.values() for text in found.texts for letter in text}) == 1
+
+
+def test_running_words_are_as_frequent_as_asked_and_spoken() -> None:
+    pytest.importorskip("wordfreq")
+    said = texts.compose("el", "train", "el/train/1", 3000, RUNNING)
+    listed = {word.casefold() for word in running.running_words("el", "train", RUNNING).texts}
+    sentences = [sentence.casefold().split() for sentence in said[:-1].split(". ")]
+    of_listed = np.mean([len(sentence) >= 4 and set(sentence) <= listed for sentence in sentences])
+    assert 0.4 < of_listed < 0.6
+    assert not re.search(r"σ\b", said)
+    assert len(sound("el", "test", 0, RUNNING.model_copy(update={"clip_seconds": 1.0}))) == OUT_RATE_HZ
+
+
+def test_a_language_without_a_word_list_is_a_clear_error() -> None:
+    pytest.importorskip("wordfreq")
+    with pytest.raises(DemoError, match="received 'et' in `languages`"):
+        running.running_words("et", "train", RUNNING)
 
 
 ALL_LANGUAGES = tuple(sorted(path.stem for path in (DEMO / "demo_corpus/phrases").iterdir()))

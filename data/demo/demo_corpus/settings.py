@@ -55,6 +55,9 @@ class DemoParams(BaseModel):
     clips: ClipCounts = Field(description="clips per language and split")
     voice_shares: HeldOut = Field(description="share of the voices held out; training has the rest")
     text_shares: HeldOut = Field(description="share of the texts' items held out; training has the rest")
+    running_words_share: float = Field(
+        ge=0, le=1, description="share of the sentences that are running words (package wordfreq)"
+    )
     clip_seconds: float = Field(gt=0.5, le=60, description="length of every clip")
     bitrate_kbps: int = Field(ge=32, le=320, description="of the MP3")
     telephone_share: float = Field(ge=0, le=1, description="share of clips that sound like a telephone")

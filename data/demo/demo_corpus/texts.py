@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from demo_corpus.running import say_running_words
 from demo_corpus.settings import DemoParams, generator
 from demo_corpus.words import BRACKETS, has_professions, locale_of, pool_of, split_of_item
 
@@ -39,8 +40,12 @@ def compose(language: str, split: str, clip_key: str, words: int, params: DemoPa
     sentences: list[str] = []
     said = 0
     while said < words:
-        kind = kinds[int(random.choice(len(kinds), p=weights))]
-        sentence = _MAKERS[kind](language, split, random, params)
+        # asked for first, so that a corpus without running words draws what it drew before there were any
+        if params.running_words_share and random.random() < params.running_words_share:
+            sentence = say_running_words(language, split, random, params)
+        else:
+            kind = kinds[int(random.choice(len(kinds), p=weights))]
+            sentence = _MAKERS[kind](language, split, random, params)
         sentences.append(sentence[:1].upper() + sentence[1:])
         # a long word counts for more: agglutinating languages have fewer and longer ones
         said += max(1, len(sentence) // 6)
