@@ -318,7 +318,7 @@ def test_an_error_in_a_worker_comes_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "use"),
     [
-        ("espeakng_loader", lambda: speech._start(None)),
+        ("espeakng_loader", lambda: speech._command(None)),
         ("imageio_ffmpeg", lambda: ffmpeg.__wrapped__()),
         ("babel", lambda: words.locale_of.__wrapped__("es")),
         ("faker.providers.job.es_ES", lambda: words._jobs("es")),

@@ -25,7 +25,7 @@ from human_corpus.__main__ import build, read_item  # noqa: E402
 from human_corpus.errors import HumanParamsError, PackageError  # noqa: E402
 from human_corpus.joining import Item, join, phrases  # noqa: E402
 from human_corpus.settings import HumanParams, load_params  # noqa: E402
-from human_corpus.sources import GROUPS, PACKAGES, Package, list_sounds, why_not_speech  # noqa: E402
+from human_corpus.sources import GROUPS, PACKAGES, Package, groups_of, list_sounds, why_not_speech  # noqa: E402
 
 RATE = 8000
 ASTERISK_ES = GROUPS[0]
@@ -221,6 +221,12 @@ def test_committed_params_are_valid() -> None:
         ("sources: [asterisk, festvox]\ntest_source: tuxpaint\nclip_seconds: 10\nseed: 1\n", "not among sources"),
         ("sources: [asterisk, asterisk]\ntest_source: asterisk\nclip_seconds: 10\nseed: 1\n", "named twice"),
         ("sources: [asterisk, tuxpaint]\ntest_source: tuxpaint\nclip_seconds: 10\nseed: 1\nspeed: 2\n", "speed"),
+        ("sources: [asterisk, tuxpaint]\ntest_source: asterisk\nclip_seconds: 5\nseed: 1\nrate_hz: 80\n", "rate_hz"),
+        (
+            "sources: [asterisk, tuxpaint]\ntest_source: asterisk\nclip_seconds: 5\nseed: 1\n"
+            "train_only_languages: [xx]\n",
+            "train_only_languages",
+        ),
         ("sources: [", "expected YAML"),
     ],
 )
@@ -333,7 +339,8 @@ def test_the_corpus_from_the_real_packages(tmp_path: Path) -> None:
         str(path.relative_to(tmp_path / "clips")) for path in (tmp_path / "clips").rglob("*.flac")
     }
     splits = {row["group"]: row["split"] for row in rows}
-    assert splits == {group.name: "test" if group.source == "tuxpaint" else "train" for group in GROUPS}
+    groups = groups_of(load_params(HUMAN / "params.yaml"))
+    assert splits == {group.name: "test" if group.source == "tuxpaint" else "train" for group in groups}
     assert all(row["group"].endswith(f"-{row['language']}") for row in rows)
     lengths = np.array([soundfile.info(tmp_path / "clips" / row["path"]).duration for row in rows])
     assert lengths.mean() == pytest.approx(10, abs=0.3)
@@ -362,6 +369,14 @@ def digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def test_the_corpus_here_is_of_the_panel_s_languages() -> None:
+    names = [group.name for group in groups_of(load_params(HUMAN / "params.yaml"))]
+    assert sorted(names) == sorted(
+        [f"{source}-{language}" for source in ("asterisk", "tuxpaint") for language in ("es", "fr", "ru")]
+        + ["festvox-ru"]
+    )
 
 
 def test_pins_are_complete() -> None:

@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("clips"), help="the folder to build (default: clips)")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the knobs (default: params.yaml)")
+    parser.add_argument("--section", default="", help="the part of that file to read (default: all of it)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0, the default: one for each core")
     options = parser.parse_args(arguments)
     if options.workers < 0:
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     started = time.monotonic()
     try:
-        clips = build(options.out, load_params(options.params), options.workers)
+        clips = build(options.out, load_params(options.params, options.section), options.workers)
     except DemoError as error:
         log.error("%s", error)
         return error.exit_code

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import joblib
 
+from demo_corpus.engines import engine_of
 from demo_corpus.errors import DemoError, DemoLockedError
 from demo_corpus.progress import Progress
 from demo_corpus.render import Job, render
 from demo_corpus.settings import SPLITS, DemoParams
-from demo_corpus.voices import draw_voice
 
 log = logging.getLogger("demo_corpus")
 
@@ -41,11 +41,12 @@ class Clip:
 def plan(params: DemoParams) -> list[Clip]:
     """Every clip of the corpus, sorted by path; the number in a path runs over all splits of a language."""
     clips: list[Clip] = []
+    engine = engine_of(params)
     for language in params.languages:
         number = 0
         for split in SPLITS:
             for index in range(params.clips.of(split)):
-                variant = draw_voice(language, split, index, params).variant
+                variant = engine.draw(language, split, index, params).variant
                 path = f"{language}/{language}-{variant.lower()}-{number:04d}.mp3"
                 clips.append(Clip(path, language, variant, split, index))
                 number += 1

@@ -13,11 +13,10 @@ import numpy as np
 
 from demo_corpus.effects import apply, draw_channel
 from demo_corpus.encode import encode
+from demo_corpus.engines import engine_of
 from demo_corpus.errors import DemoError
 from demo_corpus.settings import DemoParams, generator
-from demo_corpus.speech import say
 from demo_corpus.texts import compose
-from demo_corpus.voices import draw_voice
 
 _PR_SET_PDEATHSIG = 1
 
@@ -44,14 +43,16 @@ def render(job: Job, parent: int) -> int:
 def sound(language: str, split: str, index: int, params: DemoParams, scratch: str | None = None) -> np.ndarray:
     """One clip before encoding: mono int16 at effects.OUT_RATE_HZ, a function of (params, language, split, index)."""
     key = f"{language}/{split}/{index}"
-    voice = draw_voice(language, split, index, params)
+    engine = engine_of(params)
+    voice = engine.draw(language, split, index, params)
     channel = draw_channel(split, index, params)
     random = generator(params.seed, "sound", key)
     # No eSpeak voice says more than 4.5 words of six letters in a second at 215 words a minute
     words = int(params.clip_seconds * voice.words_per_minute / 60 * 1.5) + 5
     seconds = params.clip_seconds * voice.size + 0.1
     for _ in range(6):
-        speech = say(compose(language, split, key, words, params), voice, seconds, int(random.integers(2**31)), scratch)
+        text = compose(language, split, key, words, params)
+        speech = engine.say(text, voice, seconds, int(random.integers(2**31)), scratch)
         if len(speech) >= int(seconds * 22050):
             break
         words *= 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import yaml
@@ -53,6 +53,7 @@ class DemoParams(BaseModel):
 
     languages: tuple[Language, ...] = Field(min_length=1, description="ISO 639-1 codes; see texts.FAKER_LOCALES")
     clips: ClipCounts = Field(description="clips per language and split")
+    engine: Literal["espeak", "pico"] = Field(description="the synthesiser; pico: five languages, package py-nanotts")
     voice_shares: HeldOut = Field(description="share of the voices held out; training has the rest")
     text_shares: HeldOut = Field(description="share of the texts' items held out; training has the rest")
     running_words_share: float = Field(
@@ -72,10 +73,15 @@ class DemoParams(BaseModel):
         return value
 
 
-def load_params(path: Path) -> DemoParams:
-    """Reads `path`. Raises DemoParamsError that names the file, the key and what was received."""
+def load_params(path: Path, section: str = "") -> DemoParams:
+    """Reads `path`, or one section of it. Raises DemoParamsError that names the file, the key and what was received."""
     try:
-        return DemoParams.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if section:
+            if not isinstance(settings, dict) or section not in settings:
+                raise DemoParamsError(f"expected a section {section!r} in {path}, found none.")
+            settings = settings[section]
+        return DemoParams.model_validate(settings)
     except OSError as error:
         raise DemoParamsError(f"expected the demo's settings in {path}, received: {error.strerror}.") from error
     except yaml.YAMLError as error:

@@ -1,4 +1,4 @@
-"""Text in, speech out: asks a process of speaker.py, one for each worker."""
+"""Text in, speech out: asks a process of speaker.py (or of another engine's), one for each worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ def say(text: str, voice: VoiceDraw, seconds: float, noise_seed: int, scratch: s
     Returns: int16, shape (samples,), at RATE_HZ. Shorter than asked where the text ends sooner.
     Raises: DemoError when eSpeak does not know the voice, crashes, or hangs.
     """
-    speaker = _speaker_for(scratch)
     request = {
         "text": text,
         "voice": voice.name if voice.timbre is None else f"{voice.language}+{OWN_VARIANT}",
@@ -40,22 +39,29 @@ def say(text: str, voice: VoiceDraw, seconds: float, noise_seed: int, scratch: s
         "max_samples": int(seconds * RATE_HZ),
         "noise_seed": noise_seed,
     }
-    try:
-        _pipe(speaker.stdin).write(json.dumps(request).encode() + b"\n")
-        _pipe(speaker.stdin).flush()
-    except BrokenPipeError as error:
-        raise DemoError(f"expected eSpeak NG to go on speaking, but its process ended ({speaker.poll()}).") from error
-    count = _read_count(speaker)
-    if count < 0:
-        if count == -UNKNOWN_VOICE:
+    pcm = ask(_command(scratch), RATE_HZ, request)
+    if isinstance(pcm, int):
+        if pcm == -UNKNOWN_VOICE:
             fault = "no such voice"
         else:
-            fault = f"signal {-1000 - count}" if count <= -1000 else f"exit status {-count}"
+            fault = f"signal {-1000 - pcm}" if pcm <= -1000 else f"exit status {-pcm}"
         raise DemoError(
             f"expected eSpeak NG to speak as {voice.name!r}, received: {fault}, on the text {text[:60]!r}. "
             "If the language is at fault, drop it from `languages` in data/demo/params.yaml."
         )
-    return np.frombuffer(_pipe(speaker.stdout).read(2 * count), dtype="<i2")
+    return pcm
+
+
+def ask(command: tuple[str, ...], rate_hz: int, request: dict[str, object]) -> np.ndarray | int:
+    """What the process that `command` starts answers: int16 at `rate_hz`, (samples,), or a fault (see speaker.py)."""
+    speaker = _speaker_for(command, rate_hz)
+    try:
+        _pipe(speaker.stdin).write(json.dumps(request).encode() + b"\n")
+        _pipe(speaker.stdin).flush()
+    except BrokenPipeError as error:
+        raise DemoError(f"expected the engine to go on speaking, but its process ended ({speaker.poll()}).") from error
+    count = _read_count(speaker)
+    return count if count < 0 else np.frombuffer(_pipe(speaker.stdout).read(2 * count), dtype="<i2")
 
 
 @functools.cache
@@ -75,16 +81,15 @@ def _data_folder() -> Path:
     return Path(espeakng_loader.get_data_path()).parent
 
 
-# This process's speaker and the scratch folder it was started with: one at a time
-_current: dict[str, subprocess.Popen[bytes]] = {}
+# This process's speaker by the command that started it: one at a time
+_current: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
 
 
-def _speaker_for(scratch: str | None) -> subprocess.Popen[bytes]:
-    key = scratch or ""
-    if key not in _current:
+def _speaker_for(command: tuple[str, ...], rate_hz: int) -> subprocess.Popen[bytes]:
+    if command not in _current:
         stop()
-        _current[key] = _start(scratch)
-    return _current[key]
+        _current[command] = _start(command, rate_hz)
+    return _current[command]
 
 
 def stop() -> None:
@@ -99,8 +104,17 @@ def stop() -> None:
 atexit.register(stop)
 
 
-def _start(scratch: str | None) -> subprocess.Popen[bytes]:
+def _start(command: tuple[str, ...], rate_hz: int) -> subprocess.Popen[bytes]:
     """A speaker. Killed workers leave none behind: it ends when its input does."""
+    speaker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    rate = _read_count(speaker)
+    if rate != rate_hz:
+        raise DemoError(f"expected the engine to speak at {rate_hz} Hz, received {rate} from {' '.join(command)}.")
+    return speaker
+
+
+def _command(scratch: str | None) -> tuple[str, ...]:
+    """How eSpeak's speaker is started."""
     try:
         import espeakng_loader
     except ImportError as error:
@@ -108,25 +122,19 @@ def _start(scratch: str | None) -> subprocess.Popen[bytes]:
             "the demo corpus is spoken by eSpeak NG; expected the package espeakng-loader, found none. "
             "Install it: pip install espeakng-loader (`make setup` does)."
         ) from error
-    script = Path(__file__).with_name("speaker.py")
-    data = _data_folder()
-    command = [sys.executable, "-I", "-S", str(script), str(espeakng_loader.get_library_path()), str(data)]
-    command += [scratch] if scratch else []
-    speaker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    rate = _read_count(speaker)
-    if rate != RATE_HZ:
-        raise DemoError(f"expected eSpeak NG to speak at {RATE_HZ} Hz, received {rate} with its data in {data}.")
-    return speaker
+    script, library = Path(__file__).with_name("speaker.py"), espeakng_loader.get_library_path()
+    command = (sys.executable, "-I", "-S", str(script), str(library), str(_data_folder()))
+    return (*command, scratch) if scratch else command
 
 
 def _read_count(speaker: subprocess.Popen[bytes]) -> int:
     header = _pipe(speaker.stdout).read(8)
     if len(header) != 8:
-        raise DemoError(f"expected eSpeak NG's process to answer, but it ended with status {speaker.wait()}.")
+        raise DemoError(f"expected the engine's process to answer, but it ended with status {speaker.wait()}.")
     return int(struct.unpack("<q", header)[0])
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
-        raise DemoError("expected a pipe to eSpeak NG's process, found none.")
+        raise DemoError("expected a pipe to the engine's process, found none.")
     return pipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import fcntl
 import logging
@@ -16,27 +17,36 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 
 from human_corpus.errors import HumanCorpusError, HumanLockedError
 from human_corpus.joining import Clip, Item, join, phrases
 from human_corpus.packages import fetch, need_programs, unpack
 from human_corpus.settings import HumanParams, load_params
-from human_corpus.sources import GROUPS, PACKAGES, Group, list_sounds
+from human_corpus.sources import PACKAGES, Group, groups_of, list_sounds
 
 log = logging.getLogger("human_corpus")
 
-CLIPS = Path("clips")
-CACHE = Path(".cache")
+# Beside the code, wherever it is called from: the packages are 440 MB and needed once
+CACHE = Path(__file__).resolve().parents[1] / ".cache"
 
 
-def main() -> int:
-    """Build the corpus in the current folder. Returns the exit status: 0, 2 params, 74 packages or disk, 75 locked."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Returns the exit status: 0, 2 params, 74 packages or disk, 75 locked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m human_corpus",
+        description="Builds the corpus of real recordings: FLAC clips, corpus.csv and items.csv, from Debian packages.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("clips"), help="the folder to build (default: clips)")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the knobs (default: params.yaml)")
+    parser.add_argument("--section", default="", help="the part of that file to read (default: all of it)")
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="human_corpus: %(message)s", stream=sys.stderr, force=True)
     try:
-        params = load_params(Path("params.yaml"))
+        params = load_params(options.params, options.section)
         CACHE.mkdir(exist_ok=True)
         with _lock(CACHE / "lock"):
-            build(params, CLIPS, CACHE)
+            build(params, options.out, CACHE)
     except HumanCorpusError as error:
         log.error("%s", error)
         return error.exit_code
@@ -60,7 +70,7 @@ def _lock(path: Path) -> Iterator[None]:
 def build(params: HumanParams, clips: Path, cache: Path) -> None:
     """Write the corpus into `clips`; nothing stands there under that name before all is written."""
     need_programs()
-    groups = [group for group in GROUPS if group.source in params.sources]
+    groups = groups_of(params)
     debs = {name: fetch(PACKAGES[name], cache / "packages") for name in dict.fromkeys(g.package for g in groups)}
     for stale in (
         *cache.glob("unpacked-*"),
@@ -75,7 +85,7 @@ def build(params: HumanParams, clips: Path, cache: Path) -> None:
             unpack(deb, Path(unpacked))
             for group in groups:
                 if group.package == name:
-                    made = join(read_items(group, Path(unpacked)), params.clip_seconds, params.seed)
+                    made = join(read_items(group, Path(unpacked), params.rate_hz), params.clip_seconds, params.seed)
                     split = "test" if group.source == params.test_source else "train"
                     for path, clip in write_clips(made, group, unfinished):
                         corpus.append((path, group.language, group.name, split))
@@ -90,12 +100,12 @@ def build(params: HumanParams, clips: Path, cache: Path) -> None:
     log.info("%d clips in %s", len(corpus), clips)
 
 
-def read_items(group: Group, unpacked: Path) -> list[Item]:
-    """All recordings of a group that hold speech; what is left out is counted in the log."""
+def read_items(group: Group, unpacked: Path, rate_hz: int = 0) -> list[Item]:
+    """All recordings of a group that hold speech, at `rate_hz` (0: as they are); the log counts what is left out."""
     items: list[Item] = []
     left_out: Counter[str] = Counter()
     for sound, reason in list_sounds(group, unpacked):
-        item = None if reason else read_item(group, sound.path, sound.name)
+        item = None if reason else read_item(group, sound.path, sound.name, rate_hz)
         if item is not None and not phrases(item.samples, item.rate_hz):
             item, reason = None, "silent"
         if item is None:
@@ -107,17 +117,19 @@ def read_items(group: Group, unpacked: Path) -> list[Item]:
     return items
 
 
-def read_item(group: Group, path: Path, name: str) -> Item | None:
-    """One recording as mono at its own rate, or None where it cannot be read or holds a value that is no number."""
+def read_item(group: Group, path: Path, name: str, rate_hz: int = 0) -> Item | None:
+    """One recording as mono at `rate_hz`, 0 for its own, or None where it cannot be read or a value is no number."""
     try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)  # (n, channels)
+        samples, own_rate_hz = soundfile.read(path, dtype="float32", always_2d=True)  # (n, channels)
     except soundfile.LibsndfileError:
         return None
     if not len(samples) or not np.isfinite(samples).all():
         return None
     # int32 has room for what Vorbis decodes to beyond full scale; the joining scales it back.
     mono = np.rint(samples.astype(np.float64) * 2**15).astype(np.int32).sum(axis=1) // samples.shape[1]
-    return Item(group.name, name, rate_hz, mono.astype(np.int32))
+    if rate_hz and rate_hz != own_rate_hz:
+        mono = np.rint(soxr.resample(mono.astype(np.float64), own_rate_hz, rate_hz)).astype(np.int64)
+    return Item(group.name, name, rate_hz or own_rate_hz, mono.astype(np.int32))
 
 
 def write_clips(clips: Sequence[Clip], group: Group, folder: Path) -> Iterator[tuple[str, Clip]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from human_corpus.errors import PackageError
+from human_corpus.settings import PANEL_LANGUAGES, HumanParams
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ PACKAGES = {
     package.name: package
     for package in (
         Package(
+            "asterisk-core-sounds-en-wav",
+            "1.6.1-1",
+            "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+        ),
+        Package(
             "asterisk-core-sounds-es-wav",
             "1.6.1-1",
             "9283a09a6d56fccdcc2bcfe86c48f0f844289cfbd46a3184d8785a6f7f569903",
@@ -58,6 +64,11 @@ PACKAGES = {
             "asterisk-core-sounds-fr-wav",
             "1.6.1-1",
             "8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e",
+        ),
+        Package(
+            "asterisk-core-sounds-it-wav",
+            "1.6.1-1",
+            "5a26638089e134b8ac39363fe249c5c93c50cd8bfdc9b2499ae61ec4a35e2fcb",
         ),
         Package(
             "asterisk-core-sounds-ru-wav",
@@ -85,7 +96,28 @@ GROUPS = (
     Group("tuxpaint", "fr", "tuxpaint-stamps-default", _TUXPAINT, "*_desc_fr.ogg"),
     Group("tuxpaint", "ru", "tuxpaint-stamps-default", _TUXPAINT, "*_desc_ru.ogg"),
     Group("festvox", "ru", "festvox-ru", _FESTVOX, "*.wav"),
+    # Only where `train_only_languages` names them
+    Group("asterisk", "en", "asterisk-core-sounds-en-wav", f"{_ASTERISK}/en_US_f_Allison", "*.wav"),
+    Group("asterisk", "it", "asterisk-core-sounds-it-wav", f"{_ASTERISK}/it_IT_m_Carlo", "*.wav"),
+    *(
+        Group("tuxpaint", language, "tuxpaint-stamps-default", _TUXPAINT, f"*_desc_{language}.ogg")
+        for language in ("bg", "ca", "da", "el", "ro")
+    ),
 )
+
+
+def groups_of(params: HumanParams) -> list[Group]:
+    """The groups that a corpus is made of: no language is in the test that is not in the panel."""
+    return [
+        group
+        for group in GROUPS
+        if group.source in params.sources
+        and (
+            group.language in PANEL_LANGUAGES
+            or (group.language in params.train_only_languages and group.source != params.test_source)
+        )
+    ]
+
 
 # What in Asterisk's folders is not speech of its language, by path below the group's folder, and why.
 NOT_SPEECH = (
