@@ -21,7 +21,7 @@ VOICES = {"de": ("de-DE",), "en": ("en-GB", "en-US"), "es": ("es-ES",), "fr": ("
 ENGINE_RATE_HZ = 16000
 SPEED = (0.8, 1.25)
 PITCH = (0.85, 1.2)
-_WORDS_PER_MINUTE = 180.0  # at speed 1, of six letters
+_WORDS_PER_MINUTE = 125.0  # at speed 1, of six letters; Pico says all of a text before it gives any
 
 
 @dataclass(frozen=True)
