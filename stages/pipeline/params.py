@@ -165,6 +165,32 @@ class EvaluateParams(Section):
     calibration_bins: int = Field(ge=2, le=100, description="bins of the calibration error and the reliability plot")
 
 
+class RobustnessParams(Section):
+    """What test clips are put through before they are scored again; an empty list switches a part off."""
+
+    seconds: tuple[float, ...] = Field(strict=False, description="lengths that the clips are cut to")
+    codecs: tuple[Literal["mp3_32k", "opus_16k", "amr_12k2", "g711"], ...] = Field(
+        strict=False, description="codecs that they go through and back"
+    )
+    snr_db: tuple[float, ...] = Field(
+        strict=False, description="signal-to-noise ratios, once with white noise and once with babble"
+    )
+    max_clips: int = Field(ge=0, description="so many test clips, as evenly from all languages as can be; 0: all")
+    seed: int = Field(ge=0, description="which clips, where they are cut, which noise")
+
+    @model_validator(mode="after")
+    def _settings_make_sense(self) -> RobustnessParams:
+        for name in ("seconds", "codecs", "snr_db"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: a value stands twice")
+        if any(not 0.1 <= value <= 3600 for value in self.seconds):
+            raise ValueError("seconds: expected lengths from 0.1 to 3600")
+        if any(not -40 <= value <= 80 for value in self.snr_db):
+            raise ValueError("snr_db: expected ratios from -40 to 80 dB")
+        return self
+
+
 class ExecutionParams(Section):
     """How the work is done; it changes no byte of any result, so DVC does not track it."""
 
@@ -192,6 +218,7 @@ class Params(Section):
     resize: ResizeParams
     train: TrainParams
     evaluate: EvaluateParams
+    robustness: RobustnessParams
     execution: ExecutionParams
 
     @model_validator(mode="after")

@@ -1,0 +1,185 @@
+"""Robustness: the trained model on test clips that were cut, coded or drowned in noise -> metrics/robustness.
+
+metrics.json     accuracy with its 95 % interval under each condition, beside that of the undamaged clips
+table.csv        the same as a table, with the number of clips and of those left out
+robustness.png   the same as curves
+
+The clips' samples are damaged as data/resampled holds them and go through the functions of the logmel and resize
+stages, with the settings that the model was trained with, to the network that evaluate scored. docs/robustness.md says
+what exactly is done to them.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.damage.codecs import check_encoders
+from stages.damage.conditions import Clip, Damaged, Task, choose, choose_voices, conditions_of, images_of
+from stages.damage.picture import robustness_picture
+from stages.damage.scores import Score, score_conditions
+from stages.learning.metrics import pool_windows
+from stages.learning.model_file import MODEL, ModelSettings, load_model
+from stages.pipeline.backends import run_tasks
+from stages.pipeline.errors import SplitError
+from stages.pipeline.ffmpeg_pipe import find_ffmpeg
+from stages.pipeline.files import write_csv, write_json
+from stages.pipeline.manifest_table import Row, read_manifest
+from stages.pipeline.params import Params
+from stages.pipeline.runner import stage_main
+from stages.pipeline.shards import Shard, list_shards
+
+log = logging.getLogger(__name__)
+
+SOUND = Path("data/resampled")
+FOLDER = Path("metrics/robustness")
+COLUMNS = (
+    "condition", "damage", "setting", "accuracy", "accuracy_low", "accuracy_high", "undamaged", "n_clips", "n_groups",
+    "left_out",
+)  # fmt: skip
+DIGITS = 4
+CLIPS_PER_TASK = 10  # share a process of ffmpeg
+WINDOWS_AT_ONCE = 64
+
+
+def run(params: Params) -> None:
+    wanted = params.robustness
+    ffmpeg = ""
+    if wanted.codecs:
+        ffmpeg = find_ffmpeg(params.decode.ffmpeg)
+        check_encoders(wanted.codecs, ffmpeg)
+    clips = choose(find_clips(SOUND, read_manifest()), wanted.max_clips, wanted.seed)
+    network, settings = load_model(MODEL)
+    labels = labels_of(clips, settings.languages)
+    voices = choose_voices(clips, wanted.seed)
+    conditions = conditions_of(wanted, has_babble=any(voices))
+    log.info("%d clips under %d conditions", len(clips), len(conditions))
+    logmel, resize = settings.features.logmel, settings.features.resize
+    tasks = [
+        Task(first, tuple(clips[part]), tuple(voices[part]), conditions, wanted.seed, logmel, resize, ffmpeg)
+        for first in range(0, len(clips), CLIPS_PER_TASK)
+        for part in (slice(first, first + CLIPS_PER_TASK),)
+    ]
+    right = np.full((len(conditions), len(clips)), np.nan)
+    # never a cluster: the images are needed here, and there are few clips; str(): no worker has anything wrong with it
+    on_this_machine = params.execution.model_copy(update={"backend": "loky"})
+    for damaged in run_tasks(images_of, tasks, on_this_machine, few=len(tasks) < 2, check=str):
+        mark(right, damaged, predict(network, damaged.images), labels)
+    scores = score_conditions(right, conditions, clips, params.evaluate.bootstrap_samples, wanted.seed)
+    write_folder(FOLDER, scores, settings)
+    for line in lines_of(scores):
+        log.info("%s", line)
+
+
+def find_clips(sound: Path, rows: Sequence[Row]) -> list[Clip]:
+    """The test split as far as it came through the stages, in the manifest's order.
+
+    Raises
+    ------
+    SplitError
+        There is none.
+    StorageError
+        No shard, or a damaged one.
+    """
+    wanted = {row.id: row for row in rows if row.split == "test"}
+    found: dict[str, Clip] = {}
+    for path in list_shards(sound):
+        with Shard(path) as shard:
+            for i, clip_id in enumerate(shard.ids):
+                if clip_id in wanted and shard.lengths[i]:
+                    row, length, rate_hz = wanted[clip_id], int(shard.lengths[i]), int(shard.rates_hz[i])
+                    found[clip_id] = Clip(clip_id, row.group, row.language, path, i, length, rate_hz)
+    if not found:
+        raise SplitError(
+            "expected test clips, found none in the manifest that came through the stages; raise "
+            "manifest.test_fraction, or add recordings of more speakers or sources"
+        )
+    return [found[clip_id] for clip_id in wanted if clip_id in found]
+
+
+def labels_of(clips: Sequence[Clip], languages: Sequence[str]) -> np.ndarray:
+    """(clips,) numbers of their languages. Raises SplitError where the model doesn't know one."""
+    number_of = {language: number for number, language in enumerate(languages)}
+    foreign = sorted({clip.language for clip in clips} - set(number_of))
+    if foreign:
+        raise SplitError(
+            f"the test split has {len(foreign)} language(s) that the model lacks: {', '.join(foreign[:10])}; drop them "
+            "(manifest.drop_languages) or add training recordings"
+        )
+    return np.array([number_of[clip.language] for clip in clips])
+
+
+def predict(network: Any, images: np.ndarray) -> np.ndarray:
+    """(windows, height, width, 1) uint8 -> (windows, languages) probabilities."""
+    return np.concatenate(
+        [
+            network.predict_on_batch(images[first : first + WINDOWS_AT_ONCE].astype(np.float32))
+            for first in range(0, len(images), WINDOWS_AT_ONCE)
+        ]
+    )
+
+
+def mark(right: np.ndarray, damaged: Damaged, probabilities: np.ndarray, labels: np.ndarray) -> None:
+    """Enter 1 or 0 into `right`, (conditions, clips), for all that was damaged."""
+    places, number = np.unique(np.stack([damaged.condition, damaged.clip]), axis=1, return_inverse=True)
+    condition, clip = places
+    best = pool_windows(probabilities, number.reshape(-1), len(clip)).argmax(axis=1)
+    right[condition, clip] = best == labels[clip]
+
+
+def write_folder(folder: Path, scores: Sequence[Score], settings: ModelSettings) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    chance = 1 / len(settings.languages)
+    values: dict[str, Any] = {"split": settings.split_label, "chance": round(chance, DIGITS)}
+    for score in scores:
+        told = {
+            "accuracy": round(score.accuracy, DIGITS),
+            "accuracy_low": round(score.low, DIGITS),
+            "accuracy_high": round(score.high, DIGITS),
+            "n_clips": score.n_clips,
+        }
+        damage, setting = score.condition
+        if setting:
+            values.setdefault(damage, {})[setting] = told
+        else:
+            values[damage] = told
+    write_json(folder / "metrics.json", values)
+    rows = [
+        {
+            "condition": str(score.condition),
+            "damage": score.condition.damage,
+            "setting": score.condition.setting,
+            "accuracy": f"{score.accuracy:.4f}",
+            "accuracy_low": f"{score.low:.4f}",
+            "accuracy_high": f"{score.high:.4f}",
+            "undamaged": f"{score.undamaged:.4f}",
+            "n_clips": score.n_clips,
+            "n_groups": score.n_groups,
+            "left_out": score.left_out,
+        }
+        for score in scores
+    ]
+    write_csv(folder / "table.csv", COLUMNS, rows)
+    title = f"{scores[0].n_clips} test clips of {scores[0].n_groups} groups; {settings.split_label}"
+    robustness_picture(folder / "robustness.png", scores, chance, title)
+
+
+def lines_of(scores: Sequence[Score]) -> list[str]:
+    """The table for a person."""
+    width = max(len(str(score.condition)) for score in scores)
+    return [
+        f"{str(score.condition).ljust(width)}  accuracy {score.accuracy:.3f}  95 % interval {score.low:.3f} to "
+        f"{score.high:.3f}" + (f"  ({score.left_out} clips left out)" if score.left_out else "")
+        for score in scores
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(stage_main("robustness"))
