@@ -57,8 +57,8 @@ def test_deps_are_the_import_closure(stage: str) -> None:
     assert {str(p.relative_to(ROOT)) for p in listed} == {str(p.relative_to(ROOT)) for p in needed}
 
 
-# export puts the definitions of these stages into the model that it writes
-TAKEN_UP = {"export": {"logmel", "resize"}}
+# export puts the definitions of these stages into the model that it writes, robustness takes damaged sound through them
+TAKEN_UP = {"export": {"logmel", "resize"}, "robustness": {"logmel", "resize"}}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -107,5 +107,5 @@ def test_no_data_stage_imports_tensorflow() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_plain_out_is_left_out_of_the_cache(stage: str) -> None:
     """It would switch the run cache off: params changed back would run the stage again."""
-    for out in STAGES[stage]["outs"]:
+    for out in STAGES[stage].get("outs", []):
         assert isinstance(out, str), f"{stage}: {out}"

@@ -1,7 +1,7 @@
 """Sound through a codec and back, with the ffmpeg that the decode stage uses.
 
     mp3_32k    MPEG layer III at 32 kbit/s, constant, at the sound's own sample rate
-    opus_16k   Opus (RFC 6716) at 16 kbit/s, for voice
+    opus_16k   Opus (RFC 6716) at 16 kbit/s, for voice, complexity 5 of 10
     amr_12k2   AMR narrow-band (3GPP TS 26.071) at 12.2 kbit/s, its highest rate: mobile telephony, 8 kHz
     g711       G.711 mu-law, 64 kbit/s: fixed telephony, 8 kHz
 
@@ -38,7 +38,7 @@ class Codec(NamedTuple):
 
 CODECS = {
     "mp3_32k": Codec("libmp3lame", "mp3", ("-b:a", "32k")),
-    "opus_16k": Codec("libopus", "opus", ("-b:a", "16k", "-application", "voip")),
+    "opus_16k": Codec("libopus", "opus", ("-b:a", "16k", "-application", "voip", "-compression_level", "5")),
     "amr_12k2": Codec("libopencore_amrnb", "amr", ("-ar", "8000", "-b:a", "12.2k")),
     "g711": Codec("pcm_mulaw", "wav", ("-ar", "8000")),
 }
