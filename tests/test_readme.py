@@ -27,6 +27,7 @@ TINY = {
     "resize": {"height": 32, "width": 32, "window_seconds": 1, "stride_seconds": 1},
     "train": {"epochs": 1, "batch_size": 16, "augment": {"crop_columns": 0}},
     "evaluate": {"bootstrap_samples": 100},
+    "robustness": {"codecs": ["g711"], "max_clips": 4},
 }
 
 

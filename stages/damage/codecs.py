@@ -71,7 +71,7 @@ def through_codec(sounds: Sequence[np.ndarray], rate_hz: int, name: str, binary:
 
     Parameters
     ----------
-    sounds : arrays [shape=(n,), dtype=int16]; what comes back of one doesn't depend on the others
+    sounds : arrays [shape=(n,), dtype=int16], n > 0; what comes back of one doesn't depend on the others
     rate_hz : their sample rate
     name : a key of CODECS
     binary : path of ffmpeg
@@ -123,10 +123,10 @@ def _run(
         status = f"exit status {done.returncode}"
     except subprocess.TimeoutExpired:
         failure, status = "it took too long", "no end"
-    if failure or not all(target.is_file() for target in targets):
+    if failure or not all(target.is_file() and target.stat().st_size for target in targets):
         raise PipelineError(
             f"expected {binary} to write {len(targets)} {targets[0].suffix} files to {targets[0].parent}, received "
-            f"{status}: {failure or 'files are missing'}. Look for free space there, or name another ffmpeg in "
+            f"{status}: {failure or 'files are missing or empty'}. Look for free space there, or name another ffmpeg in "
             "decode.ffmpeg"
         )
 

@@ -8,9 +8,11 @@ one lies inside the longer ones. Everything random depends on (seed, clip) only.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,16 +116,19 @@ def choose(clips: Iterable[Clip], most: int, seed: int) -> list[Clip]:
 
 
 def choose_voices(clips: Sequence[Clip], seed: int) -> list[tuple[Clip, ...]]:
-    """For each clip up to VOICES others, of other languages and other groups, that babble behind it."""
-    return [
-        tuple(
-            sorted(
-                (other for other in clips if other.language != clip.language and other.group != clip.group),
-                key=lambda other: _hash(seed, "babble", clip.id, other.id),
-            )[:VOICES]
-        )
-        for clip in clips
-    ]
+    """For each clip up to VOICES others, of other languages and other groups, that babble behind it.
+
+    All clips stand in a circle, in an order of chance; each takes those that follow a place of its own.
+    """
+    circle = sorted((_hash(seed, "babble", clip.id), clip) for clip in clips)
+    places = [place for place, _ in circle]
+    found = []
+    for clip in clips:
+        start = bisect_left(places, _hash(seed, "behind", clip.id))
+        others = (circle[(start + step) % len(circle)][1] for step in range(len(circle)))
+        fit = (other for other in others if other.language != clip.language and other.group != clip.group)
+        found.append(tuple(islice(fit, VOICES)))
+    return found
 
 
 def images_of(task: Task) -> Damaged:
