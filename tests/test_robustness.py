@@ -17,7 +17,7 @@ from test_evaluate import with_untrained_model
 
 from stages import robustness
 from stages.damage.codecs import CODECS, check_encoders, through_codec
-from stages.damage.conditions import VOICES, Clip, choose, choose_voices, conditions_of, cut
+from stages.damage.conditions import VOICES, Clip, Damaged, choose, choose_voices, conditions_of, cut
 from stages.damage.noise import active_power, add_noise, babble, white_noise
 from stages.damage.scores import score_conditions
 from stages.pipeline.errors import ParamsError, PipelineError, SplitError
@@ -213,6 +213,15 @@ def test_scores_stand_beside_those_of_the_same_clips() -> None:
     assert (short.accuracy, short.undamaged, short.n_clips, short.n_groups, short.left_out) == (0.25, 0.5, 4, 4, 4)
     assert short.low <= short.accuracy <= short.high
     assert str(short.condition) == "3 s"
+
+
+def test_windows_of_one_clip_are_pooled() -> None:
+    """Two windows of clip 1 disagree, the surer one wins; clip 0 was not put through condition 1."""
+    right = np.full((2, 2), np.nan)
+    damaged = Damaged(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
+    robustness.mark(right, damaged, probabilities, labels=np.array([0, 1]))
+    assert np.array_equal(right, [[1, 0], [np.nan, 1]], equal_nan=True)
 
 
 def read_table(project: Project) -> dict[str, dict[str, str]]:

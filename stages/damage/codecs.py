@@ -126,8 +126,8 @@ def _run(
     if failure or not all(target.is_file() and target.stat().st_size for target in targets):
         raise PipelineError(
             f"expected {binary} to write {len(targets)} {targets[0].suffix} files to {targets[0].parent}, received "
-            f"{status}: {failure or 'files are missing or empty'}. Look for free space there, or name another ffmpeg in "
-            "decode.ffmpeg"
+            f"{status}: {failure or 'files are missing or empty'}. Look for free space there, or name another "
+            "ffmpeg in decode.ffmpeg"
         )
 
 
