@@ -221,7 +221,7 @@ def test_windows_of_one_clip_are_pooled() -> None:
     damaged = Damaged(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
     robustness.mark(right, damaged, probabilities, labels=np.array([0, 1]))
-    assert np.array_equal(right, [[1, 0], [np.nan, 1]], equal_nan=True)
+    assert np.array_equal(right, np.array([[1, 0], [np.nan, 1]]), equal_nan=True)
 
 
 def read_table(project: Project) -> dict[str, dict[str, str]]:
