@@ -25,7 +25,7 @@ _WINDOWS_AT_ONCE = 32
 
 
 class KerasModel:
-    """What stands in a folder that the train stage wrote.
+    """What stands in a folder that the calibrate or the train stage wrote.
 
     Raises
     ------
@@ -41,6 +41,7 @@ class KerasModel:
         self.network, self.settings = load_model(folder)
         self.languages = self.settings.languages
         self.temperature = self.settings.temperature
+        self.unknown_threshold = self.settings.unknown_threshold
 
     def probabilities_of(self, path: str | Path) -> tuple[np.ndarray, float]:
         """A recording's windows, (windows, languages) float32, and its length in seconds.

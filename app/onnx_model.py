@@ -65,6 +65,8 @@ class OnnxModel:
             if self.metadata["format"] != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, received {self.metadata['format']}")
             self.languages = tuple(str(one) for one in self.metadata["languages"])
+            threshold = self.metadata["unknown_threshold"]
+            self.unknown_threshold = None if threshold is None else float(threshold)
             self._window = WindowInput(**self.metadata["input"])
             self._sound = self._sound_settings()
         except Exception as error:  # onnxruntime's errors have no common class

@@ -2,7 +2,8 @@
 
     python -m app.predict [--json] [--top N] [--model FOLDER] FILE_OR_FOLDER...
 
-One line for each recording on standard output: path, language, probability, then the runners-up. A folder stands for
+One line for each recording on standard output: path, language, probability, then the runners-up; `unknown` before them
+where the best probability is below the model's threshold. A folder stands for
 the recordings in it and below. A file that cannot be used gets its line on standard error (with --json, an object with
 "error" on standard output) and the others go on.
 
@@ -19,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.recognizer import EXPORT, MODEL, Recognition, Recognizer, check_model, default_model, stale_export
+from app.recognizer import EXPORT, MODEL, UNKNOWN, Recognition, Recognizer, check_model, default_model, stale_export
 from app.recordings import recordings_in
 from stages.pipeline.errors import ParamsError, PipelineError, RejectedClip, StorageError
 from stages.pipeline.paths import escape_path
@@ -79,7 +80,8 @@ def _predict(files: list[str], folder: Path | None, top: int | None, as_json: bo
 
 
 def _line(name: str, found: Recognition, top: int) -> str:
-    return "  ".join([escape_path(name), *(f"{language} {p:.3f}" for language, p in found.ranking[:top])])
+    ranking = [f"{language} {p:.3f}" for language, p in found.ranking[:top]]
+    return "  ".join([escape_path(name), *([UNKNOWN] if found.language == UNKNOWN else []), *ranking])
 
 
 def _json_line(name: str, found: Recognition, top: int | None) -> str:

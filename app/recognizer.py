@@ -1,8 +1,8 @@
 """A trained model, ready for recordings: sound in, languages with probabilities out.
 
 The exported model (models/export) is used where there is one: it runs without TensorFlow and is ready in half a second.
-The trained one (models/model) goes the way of the pipeline itself, function by function, so it gives exactly what the
-evaluate stage scored; the two agree within 0.01 (tests/test_predict.py, and the export stage checks it).
+The trained one (models/calibrated) goes the way of the pipeline itself, function by function, so it gives exactly what
+the evaluate stage scored; the two agree within 0.01 (tests/test_predict.py, and the export stage checks it).
 Either is loaded by the first `Recognizer`, not by this import.
 """
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from app.keras_model import KerasModel
 
 EXPORT = Path("models/export")
-MODEL = Path("models/model")
+MODEL = Path("models/calibrated")
+UNKNOWN = "unknown"
 _MODEL_FILES = ("model.json", "model.weights.h5")
 _TINY = 1e-12  # as in stages/learning/metrics.py
 
@@ -37,6 +38,7 @@ class Recognition:
     """What a model says of one recording.
 
     ranking : (language, probability) of all languages of the model, most probable first; they sum to 1.
+    threshold : where the best probability is lower, the answer is "unknown"; None: there is no such answer.
     windows : images that the recording was cut into.
     seconds : length of the decoded sound.
     """
@@ -44,13 +46,18 @@ class Recognition:
     ranking: tuple[tuple[str, float], ...]
     windows: int
     seconds: float
+    threshold: float | None = None
 
     @property
     def language(self) -> str:
+        """The most probable language, or `unknown`."""
+        if self.threshold is not None and self.probability < self.threshold:
+            return UNKNOWN
         return self.ranking[0][0]
 
     @property
     def probability(self) -> float:
+        """Of the most probable language."""
         return self.ranking[0][1]
 
 
@@ -59,8 +66,8 @@ class Recognizer:
 
     Parameters
     ----------
-    folder : a model as the export or the train stage writes it; models/export by default, or models/model where
-        nothing was exported
+    folder : a model as the export, calibrate or train stage writes it; models/export by default, or models/calibrated
+        where nothing was exported
 
     Raises
     ------
@@ -124,7 +131,7 @@ class Recognizer:
         shares = likelihood / likelihood.sum()
         order = np.argsort(-shares, kind="stable")
         ranking = tuple((self.languages[i], float(shares[i])) for i in order)
-        return Recognition(ranking, len(probabilities), seconds)
+        return Recognition(ranking, len(probabilities), seconds, self._model.unknown_threshold)
 
 
 def usable_cores() -> int:
@@ -138,13 +145,16 @@ def default_model() -> Path:
 
 
 def stale_export() -> bool:
-    """Whether models/export was made from other weights than those in models/model now."""
-    weights = MODEL / _MODEL_FILES[1]
-    if not (EXPORT / ONNX_NAME).is_file() or not weights.is_file():
+    """Whether models/export was made from other files than those in models/calibrated now."""
+    files = [MODEL / name for name in _MODEL_FILES]
+    if not (EXPORT / ONNX_NAME).is_file() or not all(path.is_file() for path in files):
         return False
-    with weights.open("rb") as handle:
-        now = hashlib.file_digest(handle, "sha256").hexdigest()
-    return now.encode() not in (EXPORT / ONNX_NAME).read_bytes()
+    exported = (EXPORT / ONNX_NAME).read_bytes()
+    for path in files:
+        with path.open("rb") as handle:
+            if hashlib.file_digest(handle, "sha256").hexdigest().encode() not in exported:
+                return True
+    return False
 
 
 def check_model(folder: Path) -> None:

@@ -89,17 +89,17 @@ def measure(
 ) -> dict[str, object]:
     """Run all contestants in turn.
 
-    source : folder of <language>/<name>.mp3; models : folder that holds `export` and `model`
+    source : folder of <language>/<name>.mp3; models : folder that holds `export` and `calibrated`
     """
     names = [str(path) for path in sorted(source.glob("*/*.mp3"), key=lambda path: path.name[::-1])[:clips]]
     if len(names) < clips:
         raise SystemExit(f"expected {clips} clips as <language>/<name>.mp3 in {source}, found {len(names)}")
-    for name in ("export", "model"):
+    for name in ("export", "calibrated"):
         if not (models / name).is_dir():
             raise SystemExit(f"expected a trained and exported model in {models}, found no {name}; run `make repro`")
     python, absent = whisper_python() if whisper else ("", "not asked for")
     predict = [sys.executable, "-m", "app.predict", "--json", "--model"]
-    contestants = {"exported": [*predict, str(models / "export")], "keras": [*predict, str(models / "model")]}
+    contestants = {"exported": [*predict, str(models / "export")], "keras": [*predict, str(models / "calibrated")]}
     if python:
         contestants["whisper"] = [python, str(WHISPER_SCRIPT)]
         timed([*contestants["whisper"], names[0]])  # joins the weights
@@ -114,7 +114,7 @@ def measure(
             folder[name].append(timed([*command, *names])[:2])
 
     inside: dict[str, Any] = {}
-    for name, place in (("exported", "export"), ("keras", "model")):
+    for name, place in (("exported", "export"), ("keras", "calibrated")):
         inside[name] = json.loads(timed([sys.executable, "-c", IN_PROCESS, str(models / place), *names])[2])
     if python:
         inside["whisper"] = json.loads(timed([*contestants["whisper"], names[0], *names])[2])
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--source", type=Path, default=ROOT / "data/demo/clips", help="<language>/<name>.mp3")
-    parser.add_argument("--models", type=Path, default=ROOT / "models", help="folder that holds export and model")
+    parser.add_argument("--models", type=Path, default=ROOT / "models", help="folder that holds export and calibrated")
     parser.add_argument("--no-whisper", action="store_true", help="leave the peer out; it fetches 200 MB of packages")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of Markdown")
     arguments = parser.parse_args()

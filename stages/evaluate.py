@@ -1,11 +1,14 @@
 """Evaluate: the trained model on the test split -> metrics/evaluate.
 
-metrics.json       the headline numbers; the accuracy's 95 % interval is bootstrapped over groups
+metrics.json       the headline numbers, each with its 95 % interval, bootstrapped over groups
 predictions.csv    every clip: actual, predicted, probability
 confusion.csv      actual,predicted for `dvc plots`; confusion.png is the same as a picture
 per_language.csv   recall with interval, precision, F1; per_language.png
-reliability.csv    how sure against how right; reliability.png
+reliability.csv    how sure against how right; reliability.png, before and after calibration
+unknown.csv        the errors at each threshold for the answer `unknown`; unknown.png
 worst.json         the ten commonest confusions, with the ids of their clips
+
+How to read them: docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -13,20 +16,21 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.learning import metrics, plots
-from stages.learning.dataset import Images, index_windows
+from stages.learning.dataset import index_windows
+from stages.learning.intervals import interval, scores_of, threshold_intervals
 from stages.learning.metrics import Interval
-from stages.learning.model_file import MODEL, load_model
-from stages.learning.scoring import predict_windows
+from stages.learning.model_file import CALIBRATED, ModelSettings, load_model
+from stages.learning.scoring import Scored, score_clips
+from stages.learning.unknown import Detection, detect, detection_scores, error_curve, error_rates
 from stages.pipeline.errors import SplitError
 from stages.pipeline.files import write_atomically, write_csv, write_json
-from stages.pipeline.manifest_table import Row, read_manifest
+from stages.pipeline.manifest_table import read_manifest
 from stages.pipeline.params import EvaluateParams, Params
 from stages.pipeline.runner import stage_main
 
@@ -37,92 +41,127 @@ FOLDER = Path("metrics/evaluate")
 DIGITS = 4
 WORST = 10
 WORST_CLIPS = 20  # ids listed for each of them
+NO_INTERVAL = Interval(float("nan"), float("nan"), "")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The test clips and what the model says of them.
-
-    scores : (clips, languages) log-probabilities; labels, predicted : (clips,) numbers of languages
-    """
-
-    clips: Sequence[Row]
-    languages: list[str]
-    scores: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def predicted(self) -> np.ndarray:
-        out: np.ndarray = self.scores.argmax(axis=1)
-        return out
-
-    @property
-    def groups(self) -> np.ndarray:
-        return np.array([clip.group for clip in self.clips])
+Values = dict[str, Any]
 
 
 def run(params: Params) -> None:
-    model, settings = load_model(MODEL)
-    languages = list(settings.languages)
-    windows = index_windows(FEATURES, read_manifest(), languages, "test")
+    model, settings = load_model(CALIBRATED)
+    rows, strangers = read_manifest(), settings.train.unknown_languages
+    windows = index_windows(
+        FEATURES, [row for row in rows if row.language not in strangers], settings.languages, "test"
+    )
     if not len(windows):
         raise SplitError(
             "expected test clips, found none in the manifest that came through the stages; raise "
             "manifest.test_fraction, or add recordings of more speakers or sources"
         )
-    images = Images(windows, memory_gb=0)  # each is read once
-    probabilities = predict_windows(model, images, params.evaluate.batch_size)
-    scores = metrics.pool_windows(probabilities, windows.clip, len(windows.clips))
-    labels = np.zeros(len(windows.clips), np.int64)
-    labels[windows.clip] = windows.label
-    scored = Scored(windows.clips, languages, metrics.temper(scores, settings.temperature), labels)
+    as_trained = score_clips(model, windows, settings.languages, params.evaluate.batch_size)
+    scored = as_trained.tempered(settings.temperature)
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    values, interval = headline(scored, params.evaluate, settings.split_label)
+    values = headline(scored, as_trained, settings, params.evaluate)
+    detection = None
+    if strangers and settings.unknown_threshold is not None:
+        foreign = index_windows(FEATURES, [row for row in rows if row.language in strangers], strangers, "test")
+        if not len(foreign):
+            raise SplitError(
+                f"train.unknown_languages: expected test clips of {', '.join(strangers)}, found none; raise "
+                "manifest.test_fraction or name other languages"
+            )
+        other = score_clips(model, foreign, settings.languages, params.evaluate.batch_size)
+        detection = detect(scored, other.tempered(settings.temperature))
+        values["unknown"] = unknown_scores(detection, scored, settings.unknown_threshold, params.evaluate)
     write_json(FOLDER / "metrics.json", values)
-    write_tables(scored, params.evaluate, values)
-    lines = closing_lines(values, interval, languages)
+    write_tables(scored, as_trained, params.evaluate, values)
+    write_detection(detection, settings)
+    lines = closing_lines(values)
     with write_atomically(FOLDER / "summary.txt") as handle:
         handle.write("\n".join(lines) + "\n")
     for line in lines:
         log.info("%s", line)
 
 
-def headline(
-    scored: Scored, params: EvaluateParams, split_label: str
-) -> tuple[dict[str, float | int | str | None], Interval]:
-    """metrics.json, and the accuracy's interval. A score that two languages are needed for is null with only one."""
-    right: np.ndarray = scored.predicted == scored.labels
-    interval = metrics.bootstrap_accuracy(right, scored.groups, params.bootstrap_samples, params.seed)
-    actual, lowest = metrics.cavg(scored.scores, scored.labels)
+def rounded(value: float) -> float | None:
+    """For metrics.json: a score that two languages are needed for is null with only one."""
+    return round(value, DIGITS) if np.isfinite(value) else None
+
+
+def with_interval(name: str, value: float, interval: Interval) -> Values:
+    return {name: rounded(value), f"{name}_low": rounded(interval.low), f"{name}_high": rounded(interval.high)}
+
+
+def headline(scored: Scored, as_trained: Scored, settings: ModelSettings, params: EvaluateParams) -> Values:
+    """metrics.json. `_before` is before calibration."""
+    scores, labels, bins = scored.scores, scored.labels, params.calibration_bins
+    actual, lowest = metrics.cavg(scores, labels)
     numbers = {
-        "accuracy": metrics.accuracy(scored.scores, scored.labels),
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
-        "macro_f1": metrics.macro_f1(scored.predicted, scored.labels, len(scored.languages)),
-        "top3": metrics.top_k(scored.scores, scored.labels, 3),
-        "log_loss": metrics.log_loss(scored.scores, scored.labels),
-        "ece": metrics.ece(scored.scores, scored.labels, params.calibration_bins),
-        "eer": metrics.eer(scored.scores, scored.labels),
+        "accuracy": metrics.accuracy(scores, labels),
+        "macro_f1": metrics.macro_f1(scored.predicted, labels, len(scored.languages)),
+        "top3": metrics.top_k(scores, labels, 3),
+        "log_loss": metrics.log_loss(scores, labels),
+        "log_loss_before": metrics.log_loss(as_trained.scores, labels),
+        "ece": metrics.ece(scores, labels, bins),
+        "ece_before": metrics.ece(as_trained.scores, labels, bins),
+        "eer": metrics.eer(scores, labels),
         "cavg": actual,
         "cavg_min": lowest,
     }
-    values: dict[str, float | int | str | None] = {
-        name: round(value, DIGITS) if np.isfinite(value) else None for name, value in numbers.items()
-    }
-    if interval.over == "clips":
+    by_sums = scores_of(scores, labels, bins)
+    before = scores_of(as_trained.scores, labels, bins)
+    by_sums |= {f"{name}_before": before[name] for name in ("log_loss", "ece")}
+    draws = (scored.groups, params.bootstrap_samples, params.seed)
+    intervals = interval(by_sums, *draws) | threshold_intervals(scores, labels, *draws)
+    values: Values = {}
+    for name, value in numbers.items():
+        values |= with_interval(name, value, intervals.get(name, NO_INTERVAL))
+    split_label = settings.split_label
+    if intervals["accuracy"].over == "clips":
         split_label += "; one group only: the interval is over its clips"
     return values | {
-        "n_clips": len(right),
+        "temperature": rounded(settings.temperature),
+        "calibrated_on": settings.calibration,
+        "chance": rounded(1 / len(scored.languages)),
+        "n_clips": len(labels),
         "n_groups": len(set(scored.groups)),
+        "n_languages": len(scored.languages),
         "split": split_label,
-    }, interval
+    }
 
 
-def write_tables(scored: Scored, params: EvaluateParams, values: dict[str, float | int | str | None]) -> None:
-    languages, labels, predicted = scored.languages, scored.labels, scored.predicted
+def unknown_scores(detection: Detection, scored: Scored, threshold: float, params: EvaluateParams) -> Values:
+    """How well known languages are told from unknown ones; `right_and_accepted` is the share of the known clips."""
+    scores = detection_scores(detection, threshold, params.bootstrap_samples, params.seed)
+    right = (scored.predicted == scored.labels) & (scored.sureness >= threshold)
+    answered = metrics.bootstrap_accuracy(right, scored.groups, params.bootstrap_samples, params.seed)
+    values = with_interval("right_and_accepted", float(right.mean()), answered)
+    for name, (value, found) in scores.items():
+        values |= with_interval(name, value, found)
+    foreign_groups = set(detection.groups[~detection.known])
+    return values | {
+        "threshold": rounded(threshold),
+        "n_clips": int((~detection.known).sum()),
+        "n_groups": len(foreign_groups),
+    }
+
+
+def write_detection(detection: Detection | None, settings: ModelSettings) -> None:
+    """unknown.csv and unknown.png; without unknown languages an empty table and a picture that says so."""
+    curve = error_curve(detection) if detection else None
+    rows = [] if curve is None else [
+        {"threshold": f"{t:.6f}", "refused_known": f"{refused:.6f}", "accepted_unknown": f"{accepted:.6f}"}
+        for t, refused, accepted in zip(curve.threshold, curve.refused_known, curve.accepted_unknown, strict=True)
+    ]  # fmt: skip
+    write_csv(FOLDER / "unknown.csv", ("threshold", "refused_known", "accepted_unknown"), rows)
+    at = error_rates(detection, settings.unknown_threshold) if detection and settings.unknown_threshold else None
+    plots.detection_picture(FOLDER / "unknown.png", curve, at, settings.train.unknown_languages)
+
+
+def write_tables(scored: Scored, as_trained: Scored, params: EvaluateParams, values: Values) -> None:
+    languages, labels, predicted = list(scored.languages), scored.labels, scored.predicted
     names = np.array(languages)
-    sure = np.exp(scored.scores.max(axis=1))
     rows = [
         {
             "id": clip.id,
@@ -131,7 +170,7 @@ def write_tables(scored: Scored, params: EvaluateParams, values: dict[str, float
             "predicted": says,
             "probability": f"{p:.4f}",
         }
-        for clip, says, p in zip(scored.clips, names[predicted], sure, strict=True)
+        for clip, says, p in zip(scored.clips, names[predicted], scored.sureness, strict=True)
     ]
     write_csv(FOLDER / "predictions.csv", ("id", "group", "actual", "predicted", "probability"), rows)
     pairs = [{"actual": row["actual"], "predicted": row["predicted"]} for row in rows]
@@ -163,12 +202,8 @@ def write_tables(scored: Scored, params: EvaluateParams, values: dict[str, float
     bins = metrics.reliability(scored.scores, labels, params.calibration_bins)
     bin_rows = [{name: f"{value:.4g}" for name, value in vars(b).items()} for b in bins]
     write_csv(FOLDER / "reliability.csv", ("low", "high", "confidence", "accuracy", "n"), bin_rows)
-    plots.reliability_picture(
-        FOLDER / "reliability.png",
-        bins,
-        metrics.ece(scored.scores, labels, params.calibration_bins),
-        "test split",
-    )
+    before = metrics.reliability(as_trained.scores, labels, params.calibration_bins)
+    plots.reliability_picture(FOLDER / "reliability.png", before, bins, "test split")
 
 
 def language_interval(scored: Scored, number: int, params: EvaluateParams) -> Interval | None:
@@ -205,13 +240,21 @@ def worst_confusions(scored: Scored) -> list[dict[str, object]]:
     return out
 
 
-def closing_lines(values: dict[str, float | int | str | None], interval: Interval, languages: list[str]) -> list[str]:
+def closing_lines(values: Values) -> list[str]:
     """What a person wants to know, in a box."""
     lines = [
-        f"test accuracy {values['accuracy']:.4f}, 95 % interval {interval.low:.4f} to {interval.high:.4f}, "
-        f"chance {1 / len(languages):.4f} ({len(languages)} languages)",
+        f"test accuracy {values['accuracy']:.4f}, 95 % interval {values['accuracy_low']:.4f} to "
+        f"{values['accuracy_high']:.4f}, chance {values['chance']:.4f} ({values['n_languages']} languages)",
         f"{values['n_clips']} clips of {values['n_groups']} groups; {values['split']}",
+        f"calibration error {values['ece']:.3f} ({values['ece_before']:.3f} before); temperature "
+        f"{values['temperature']:.3f}, fitted on {values['calibrated_on']}",
     ]
+    if "unknown" in values:
+        found = values["unknown"]
+        lines.append(
+            f"unknown languages: {found['accepted_unknown']:.1%} taken for known, {found['refused_known']:.1%} of the "
+            f"known refused; AUROC {found['auroc']:.3f} [{found['auroc_low']:.3f}, {found['auroc_high']:.3f}]"
+        )
     width = max(map(len, lines))
     rule = "+-" + "-" * width + "-+"
     return [rule, *(f"| {line.ljust(width)} |" for line in lines), rule]

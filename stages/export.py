@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from stages.learning import metrics
 from stages.learning.front_end import WindowInput, window_input
-from stages.learning.model_file import MODEL, WEIGHTS_NAME, FeatureSettings, load_model
+from stages.learning.model_file import CALIBRATED, SETTINGS_NAME, WEIGHTS_NAME, FeatureSettings, load_model
 from stages.learning.onnx_graph import OUTPUT, to_onnx
 from stages.logmel import log_mel
 from stages.pipeline.errors import PipelineError, StorageError
@@ -39,10 +40,13 @@ SHARES_OF_WINDOW = (0.1, 0.37, 0.8, 1.0)
 
 def run(params: Params) -> None:
     del params  # everything about a model stands in the model's own files
-    network, settings = load_model(MODEL)
-    with (MODEL / WEIGHTS_NAME).open("rb") as handle:
-        data = to_onnx(network, settings, sha256_of_file(handle))
-    distance = distance_from_pipeline(data, network, settings.features)
+    network, settings = load_model(CALIBRATED)
+    sources = {}
+    for key, name in (("weights_sha256", WEIGHTS_NAME), ("settings_sha256", SETTINGS_NAME)):
+        with (CALIBRATED / name).open("rb") as handle:
+            sources[key] = sha256_of_file(handle)
+    data = to_onnx(network, settings, sources)
+    distance = distance_from_pipeline(data, network, settings.features, settings.temperature)
     if not distance <= TOLERANCE:
         raise PipelineError(
             f"expected the ONNX file's probabilities within {TOLERANCE:g} of the pipeline's, received {distance:g}: "
@@ -53,7 +57,7 @@ def run(params: Params) -> None:
     log.info("%s: %.1f MB, %d languages", EXPORT / ONNX_NAME, len(data) / 1e6, len(settings.languages))
 
 
-def distance_from_pipeline(data: bytes, network: Any, features: FeatureSettings) -> float:
+def distance_from_pipeline(data: bytes, network: Any, features: FeatureSettings, temperature: float) -> float:
     """Largest difference of a probability on noise whose loudness and colour change, in windows full and short."""
     window = window_input(features)
     clips = [made_up_sound(window, share) for share in SHARES_OF_WINDOW]
@@ -62,7 +66,8 @@ def distance_from_pipeline(data: bytes, network: Any, features: FeatureSettings)
                         features.resize)
         for clip in clips
     ]  # fmt: skip
-    expected = network.predict_on_batch(np.concatenate(images).astype(np.float32))
+    as_trained = network.predict_on_batch(np.concatenate(images).astype(np.float32))
+    expected = np.exp(metrics.temper(np.log(np.maximum(as_trained, metrics.TINY)), temperature))
     samples = np.zeros((len(clips), window.samples), np.float32)
     for row, clip in zip(samples, clips, strict=True):
         heard = clip[: window.samples - window.before]  # where frames hardly overlap, the last samples are in none

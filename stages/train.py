@@ -18,7 +18,7 @@ from stages.learning.dataset import Images, TrainingBatches, Windows, index_wind
 from stages.learning.model_file import MODEL, FeatureSettings, ModelSettings, save_model
 from stages.learning.runtime import keras, make_reproducible, number_of_devices, policy_name
 from stages.learning.training import Trained, train_model
-from stages.pipeline.errors import SplitError, StorageError
+from stages.pipeline.errors import ParamsError, SplitError, StorageError
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.params import Params
 from stages.pipeline.runner import stage_main
@@ -32,7 +32,7 @@ LIBRARIES = ("keras", "tensorflow", "numpy")
 
 
 def run(params: Params) -> None:
-    rows = read_manifest()
+    rows = without_unknown(read_manifest(), params.train.unknown_languages)
     label = split_label()
     languages = sorted({row.language for row in rows if row.split == "train"})
     training = index_windows(FEATURES, rows, languages, "train")
@@ -66,6 +66,23 @@ def split_label(record: Path = MANIFEST_RECORD) -> str:
         return str(json.loads(record.read_text(encoding="utf-8"))["split_label"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{record} does not tell the split's label ({error!r}); run `dvc repro manifest`") from None
+
+
+def without_unknown(rows: list[Row], unknown: tuple[str, ...]) -> list[Row]:
+    """The rows of the languages that the model is to know.
+
+    Raises
+    ------
+    ParamsError
+        `unknown` names a language that the corpus lacks.
+    """
+    present = {row.language for row in rows}
+    missing = sorted(set(unknown) - present)
+    if missing:
+        raise ParamsError(
+            f"train.unknown_languages names {', '.join(missing)}; the manifest has {', '.join(sorted(present))}"
+        )
+    return [row for row in rows if row.language not in unknown]
 
 
 def check_training_split(training: Windows, languages: list[str]) -> None:
@@ -169,10 +186,10 @@ Scores on the test split stand in metrics/evaluate/metrics.json.
 
 ## Limits
 
-- It always answers with one of its languages; it does not know that it hears another one, music or noise.
 - It knows the voices, microphones and engines of its training data. Synthetic voices alone do not make a recogniser
   of real people.
-- Probabilities are uncalibrated (temperature {settings.temperature:g}).
+- As trained, its probabilities are uncalibrated and it always answers with one of its languages, also when it hears
+  another one, music or noise. models/calibrated holds what was fitted afterwards.
 """
 
 

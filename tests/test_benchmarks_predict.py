@@ -16,9 +16,9 @@ from stages.learning.onnx_graph import to_onnx
 
 
 def test_the_smallest_run(tmp_path: Path) -> None:
-    network, settings = load_model(untrained_model(tmp_path / "models/model"))
+    network, settings = load_model(untrained_model(tmp_path / "models/calibrated"))
     (tmp_path / "models/export").mkdir()
-    (tmp_path / "models/export/model.onnx").write_bytes(to_onnx(network, settings, "none"))
+    (tmp_path / "models/export/model.onnx").write_bytes(to_onnx(network, settings, {}))
     for k in range(2):
         (tmp_path / "clips/es").mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / f"clips/es/{k}.mp3", speech_like(k, 1.0, 44100), 44100)

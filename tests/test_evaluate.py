@@ -17,15 +17,16 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score
 
 from stages import evaluate
-from stages.evaluate import Scored, worst_confusions, write_tables
+from stages.evaluate import worst_confusions, write_tables
 from stages.learning.dataset import index_windows
 from stages.learning.model_file import FeatureSettings, ModelSettings, fresh_network, save_model
+from stages.learning.scoring import Scored
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.params import EvaluateParams, load_params
 
-KEYS = {
-    "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "top3", "log_loss", "ece", "eer", "cavg", "cavg_min",
-    "n_clips", "n_groups", "split",
+SCORES = {"accuracy", "macro_f1", "top3", "log_loss", "log_loss_before", "ece", "ece_before", "eer", "cavg", "cavg_min"}
+KEYS = {f"{name}{end}" for name in SCORES for end in ("", "_low", "_high")} | {
+    "temperature", "calibrated_on", "chance", "n_clips", "n_groups", "n_languages", "split",
 }  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def with_untrained_model(project: Path) -> Path:
         split_label=LABEL,
         versions={},
     )
-    save_model(project / "models/model", settings, fresh_network(settings).get_weights(), "card\n")
+    save_model(project / "models/calibrated", settings, fresh_network(settings).get_weights(), "card\n")
     return project
 
 
@@ -72,7 +73,7 @@ def test_writes_all_tables_and_they_agree(tmp_path: Path) -> None:
     folder = project / "metrics/evaluate"
     assert sorted(path.name for path in folder.iterdir()) == [
         "confusion.csv", "confusion.png", "metrics.json", "per_language.csv", "per_language.png", "predictions.csv",
-        "reliability.csv", "reliability.png", "summary.txt", "worst.json",
+        "reliability.csv", "reliability.png", "summary.txt", "unknown.csv", "unknown.png", "worst.json",
     ]  # fmt: skip
     values = json.loads((folder / "metrics.json").read_text())
     assert set(values) == KEYS
@@ -115,7 +116,7 @@ def test_a_single_group_is_marked(tmp_path: Path) -> None:
 
 def test_nothing_to_evaluate_is_told(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", languages=2, clips_per_group=2, split_of_group=("train", "train"))
-    assert "dvc repro train" in run(project, expected=74)
+    assert "dvc repro calibrate" in run(project, expected=74)
     log = run(with_untrained_model(project), expected=4)
     assert "test_fraction" in log
     assert "Traceback" not in log
@@ -134,7 +135,8 @@ def scored(languages: int, clips: int, certainty: float = 2.0) -> Scored:
 def test_pictures_of_few_and_many_languages(languages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "FOLDER", tmp_path)
     params = EvaluateParams(batch_size=8, bootstrap_samples=100, seed=1, calibration_bins=10)
-    write_tables(scored(languages, 400), params, {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6})
+    made = scored(languages, 400)
+    write_tables(made, made.tempered(0.5), params, {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6})
     for name in ("confusion", "per_language", "reliability"):
         picture = matplotlib.image.imread(tmp_path / f"{name}.png")
         assert min(picture.shape[:2]) > 250

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import soundfile
 from conftest import ROOT, Project, make_params, speech_like
 from learning_project import write_params
 
 from app.onnx_model import OnnxModel
+from app.predict import main
 from app.recognizer import Recognition, Recognizer
 from stages.export import TOLERANCE, distance_from_pipeline
 from stages.learning import metrics
@@ -38,12 +40,15 @@ def features_of(params: Params) -> FeatureSettings:
     return FeatureSettings(decode=params.decode, resample=params.resample, logmel=params.logmel, resize=params.resize)
 
 
-def untrained_model(folder: Path, *, temperature: float = 1.0, **changes: Any) -> Path:
+def untrained_model(
+    folder: Path, *, temperature: float = 1.0, unknown_threshold: float | None = None, **changes: Any
+) -> Path:
     """A model folder as the train stage leaves it, weights random but the last layer's large: sure of what it says."""
     params = make_params(**(SMALL | changes))
     settings = ModelSettings(
         format=1, architecture=params.train.architecture, languages=("es", "fi", "pt"), features=features_of(params),
-        train=params.train, temperature=temperature, n_parameters=1, best_epoch=1, n_clips=720, n_groups=60,
+        train=params.train, temperature=temperature, unknown_threshold=unknown_threshold,
+        n_parameters=1, best_epoch=1, n_clips=720, n_groups=60,
         split_label="group-disjoint", versions={},
     )  # fmt: skip
     keras.utils.set_random_seed(3)
@@ -120,7 +125,7 @@ def test_probabilities_are_pooled_and_tempered_as_evaluate_does(
     )
     network, settings = load_model(folder)
     (tmp_path / "export").mkdir()
-    (tmp_path / "export/model.onnx").write_bytes(to_onnx(network, settings, "none"))
+    (tmp_path / "export/model.onnx").write_bytes(to_onnx(network, settings, {}))
     features = settings.features
     sound = (20000 * speech_like(5, 3.4)).astype(np.int16)
     images = resize_to_image(log_mel(sound, 16000, features.logmel), 50, features.resize)
@@ -138,8 +143,8 @@ def test_probabilities_are_pooled_and_tempered_as_evaluate_does(
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     network, settings = load_model(untrained_model(tmp_path))
-    data = to_onnx(network, settings, "0123")
-    assert distance_from_pipeline(data, network, settings.features) < TOLERANCE
+    data = to_onnx(network, settings, {"weights_sha256": "0123"})
+    assert distance_from_pipeline(data, network, settings.features, settings.temperature) < TOLERANCE
     session = onnxruntime.InferenceSession(data)
     found = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     assert found["languages"] == ["es", "fi", "pt"]
@@ -151,18 +156,40 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert [(value.name, value.shape) for value in session.get_outputs()] == [("probabilities", ["windows", 3])]
 
 
+@pytest.mark.parametrize("threshold", [0.9999, 0.0001])
+def test_below_the_threshold_the_answer_is_unknown(
+    tmp_path: Path, threshold: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = untrained_model(tmp_path / "model", unknown_threshold=threshold)
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/model.onnx").write_bytes(to_onnx(*load_model(folder), {}))
+    soundfile.write(tmp_path / "a.wav", speech_like(5, 1.0), 16000)
+    for name in ("model", "export"):
+        assert main(["--model", str(tmp_path / name), str(tmp_path / "a.wav")]) == 0
+        words = capsys.readouterr().out.split()
+        assert main(["--json", "--model", str(tmp_path / name), str(tmp_path / "a.wav")]) == 0
+        found = json.loads(capsys.readouterr().out)
+        best, probability = found["ranking"][0]
+        assert found["probability"] == probability
+        if threshold > 0.5:
+            assert words[1:3] == ["unknown", best]
+            assert found["language"] == "unknown"
+        else:
+            assert words[1] == found["language"] == best
+
+
 def test_a_conversion_that_went_wrong_is_seen(tmp_path: Path) -> None:
     network, settings = load_model(untrained_model(tmp_path))
-    data = to_onnx(network, settings, "none")
+    data = to_onnx(network, settings, {})
     weights = network.get_weights()
     weights[-2] = -weights[-2]
     network.set_weights(weights)
-    assert distance_from_pipeline(data, network, settings.features) > TOLERANCE
+    assert distance_from_pipeline(data, network, settings.features, settings.temperature) > TOLERANCE
 
 
 def test_same_model_same_bytes(tmp_path: Path, make_project: Callable[..., Project]) -> None:
     project = make_project(tmp_path)
-    untrained_model(project.folder / "models/model")
+    untrained_model(project.folder / "models/calibrated", temperature=1.7)
     found = []
     for seed in ("1", "2"):
         project.run("env", f"PYTHONHASHSEED={seed}", "python", "-m", "stages.export")
@@ -181,15 +208,15 @@ def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 74
-    assert "expected a trained model in models/model" in done.stderr
-    assert "run `dvc repro train`" in done.stderr
+    assert "expected a trained model in models/calibrated" in done.stderr
+    assert "run `dvc repro calibrate`" in done.stderr
 
 
 @pytest.mark.slow
 def test_200_clips_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the model that `make repro` left."""
     clips = sorted((ROOT / "data/demo/clips").glob("*/*.mp3"), key=lambda path: path.name[::-1])[:200]
-    exported, trained = ROOT / "models/export", ROOT / "models/model"
+    exported, trained = ROOT / "models/export", ROOT / "models/calibrated"
     if len(clips) < 200 or not (exported / "model.onnx").is_file() or not (trained / "model.json").is_file():
         pytest.skip("needs the demo corpus and its model: `make repro`")
     recognizer, reference = Recognizer(exported), Recognizer(trained)

@@ -57,7 +57,7 @@ class Trained:
 
     @property
     def model(self) -> Path:
-        return self.project.folder / "models/model"
+        return self.project.folder / "models/calibrated"
 
     @property
     def export(self) -> Path:
@@ -103,7 +103,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     corpus = mixed_corpus(place / "corpus")
     project = Project(place / "project", corpus)
     project.set(**SMALL)
-    project.stage("manifest", "decode", "resample", "logmel", "resize", "train", "evaluate", "export")
+    project.stage("manifest", "decode", "resample", "logmel", "resize", "train", "calibrate", "evaluate", "export")
     return Trained(project, corpus)
 
 
@@ -266,10 +266,13 @@ def test_an_export_of_another_training_is_told(
     monkeypatch.chdir(tmp_path)
     assert main([path]) == 0
     assert capfd.readouterr().err == ""
-    with (tmp_path / "models/model/model.weights.h5").open("ab") as handle:
-        handle.write(b"other")
-    assert main([path]) == 0
-    assert "models/export was made from an earlier training than models/model" in capfd.readouterr().err
+    for name in ("model.weights.h5", "model.json"):  # the weights, or what was fitted to them
+        file = tmp_path / "models/calibrated" / name
+        before = file.read_bytes()
+        file.write_bytes(before + b"\n")
+        assert main([path]) == 0
+        assert "models/export was made from an earlier training than models/calibrated" in capfd.readouterr().err
+        file.write_bytes(before)
 
 
 def test_one_line_for_each_recording_and_nothing_else(

@@ -51,11 +51,17 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of clips whose language is among the k best; ties count half against it, as a coin would."""
+    """Share of clips whose language is among the k best."""
+    return float(np.mean(among_top(scores, labels, k)))
+
+
+def among_top(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """(clips,) 1 where the language is among the k best, else 0; ties count half against it, as a coin would."""
     own = scores[np.arange(len(labels)), labels][:, None]
     above = (scores > own).sum(axis=1)
     equal = (scores == own).sum(axis=1)  # its own included
-    return float(np.mean(np.clip((k - above) / equal, 0, 1)))
+    out: np.ndarray = np.clip((k - above) / equal, 0, 1)
+    return out
 
 
 def log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -107,11 +113,17 @@ class ReliabilityBin:
     n: int
 
 
+def bin_numbers(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """(clips,) number of the bin of equal width, closed above, that a probability lies in."""
+    out: np.ndarray = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return out
+
+
 def reliability(scores: np.ndarray, labels: np.ndarray, bins: int) -> list[ReliabilityBin]:
     """Equal-width bins of the winner's probability; empty ones are left out."""
     confidence = np.exp(scores.max(axis=1))
     right = scores.argmax(axis=1) == labels
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    number = bin_numbers(confidence, bins)
     out = []
     for b in range(bins):
         inside = number == b
@@ -194,8 +206,17 @@ def eer(scores: np.ndarray, labels: np.ndarray) -> float:
     order = np.argsort(ratio, kind="stable")
     ratio, target = ratio[order], target[order]
     possible = np.append(ratio[1:] != ratio[:-1], True)
-    miss = np.concatenate([[0.0], np.cumsum(target)[possible] / target.sum()])
-    alarm = np.concatenate([[1.0], 1 - np.cumsum(~target)[possible] / (~target).sum()])
+    return crossing(np.cumsum(target)[possible] / target.sum(), 1 - np.cumsum(~target)[possible] / (~target).sum())
+
+
+def crossing(miss: np.ndarray, alarm: np.ndarray) -> float:
+    """Where misses equal false alarms, linear between thresholds.
+
+    miss, alarm : (thresholds,) the rates when all up to a threshold is refused, rising from above 0 to 1 and falling
+        from below 1 to 0; that nothing is refused is added here.
+    """
+    miss = np.concatenate([[0.0], miss])
+    alarm = np.concatenate([[1.0], alarm])
     after = int(np.argmax(miss >= alarm))  # the curves cross between after - 1 and after
     gap_before, gap_after = alarm[after - 1] - miss[after - 1], miss[after] - alarm[after]
     share = gap_before / (gap_before + gap_after)

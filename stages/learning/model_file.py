@@ -4,6 +4,8 @@
     models/model/model.json         architecture, languages, feature settings, params, versions
     models/model/MODEL_CARD.md      the same for people
 
+models/calibrated holds the same files, with what the calibrate stage fitted in model.json.
+
 Loading builds the network from our own code and takes numbers from the files, nothing else: no pickle, no code, no
 links to other files. A file of unknown origin can be wrong, but it cannot run anything.
 """
@@ -11,6 +13,7 @@ links to other files. A file of unknown origin can be wrong, but it cannot run a
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +28,7 @@ from stages.pipeline.files import write_atomically, write_json
 from stages.pipeline.params import DecodeParams, LogmelParams, ResampleParams, ResizeParams, TrainParams
 
 MODEL = Path("models/model")
+CALIBRATED = Path("models/calibrated")
 WEIGHTS_NAME = "model.weights.h5"
 SETTINGS_NAME = "model.json"
 CARD_NAME = "MODEL_CARD.md"
@@ -53,6 +57,10 @@ class ModelSettings(BaseModel):
     features: FeatureSettings
     train: TrainParams
     temperature: float = Field(gt=0, le=100, description="log-probabilities are divided by it")
+    unknown_threshold: float | None = Field(
+        default=None, ge=0, le=1, description="where the best probability is lower, the answer is `unknown`"
+    )
+    calibration: str = Field(default="none: as trained", description="what these two were fitted on")
     n_parameters: int = Field(ge=1)
     best_epoch: int = Field(ge=0, description="the epoch whose weights these are, from 1")
     n_clips: int = Field(ge=0, description="clips that it was trained on")
@@ -102,6 +110,27 @@ def save_model(folder: Path, settings: ModelSettings, weights: list[np.ndarray],
         handle.write(card)
 
 
+def copy_model(source: Path, target: Path, settings: ModelSettings, more: str) -> None:
+    """The weights of `source` with other settings.
+
+    more : is added to the card.
+
+    Raises
+    ------
+    StorageError
+        A file of `source` cannot be read, or the folder not be written.
+    """
+    try:
+        card = (source / CARD_NAME).read_text(encoding="utf-8")
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / WEIGHTS_NAME, target / WEIGHTS_NAME)  # not its read-only mode
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{source} could not be copied to {target}: {error}; run `dvc repro calibrate`") from error
+    write_json(target / SETTINGS_NAME, settings.model_dump(mode="json"))
+    with write_atomically(target / CARD_NAME) as handle:
+        handle.write(card + more)
+
+
 def load_settings(folder: Path = MODEL) -> ModelSettings:
     """Read and check model.json.
 
@@ -117,7 +146,7 @@ def load_settings(folder: Path = MODEL) -> ModelSettings:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StorageError(
-            f"expected a trained model in {folder}, found no {path.name}; run `dvc repro train`"
+            f"expected a trained model in {folder}, found no {path.name}; run `dvc repro {_stage_of(folder)}`"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} cannot be read: {error}") from None
@@ -129,6 +158,10 @@ def load_settings(folder: Path = MODEL) -> ModelSettings:
             f"{path} does not describe a model of this version: {first}. Run `dvc repro train`, or take the version "
             "of the code that made it"
         ) from None
+
+
+def _stage_of(folder: Path) -> str:
+    return "calibrate" if folder.name == CALIBRATED.name else "train"
 
 
 def _check_weights_file(path: Path, model: Any) -> None:
@@ -181,7 +214,7 @@ def load_model(folder: Path = MODEL) -> tuple[Any, ModelSettings]:
     path = folder / WEIGHTS_NAME
     model = fresh_network(settings)
     if not path.is_file():
-        raise StorageError(f"expected {path}, found none; run `dvc checkout` or `dvc repro train`")
+        raise StorageError(f"expected {path}, found none; run `dvc checkout` or `dvc repro {_stage_of(folder)}`")
     try:
         _check_weights_file(path, model)
         model.load_weights(path)

@@ -2,7 +2,8 @@
 
 Inputs and output are described in the file itself (`doc_string` of the model and of each input), what the model is in
 its `metadata_props`, values as JSON: format, languages (in the order of the output), input (`WindowInput`), features,
-temperature, split_label, n_clips, n_groups, architecture, versions, weights_sha256.
+temperature, unknown_threshold, calibration, split_label, n_clips, n_groups, architecture, versions,
+weights_sha256 and settings_sha256 (of the files that it was made from).
 
 The same model gives the same bytes in every process: names and order are made so, and ONNX files hold no dates. (A
 second conversion in one process may order the nodes otherwise: Keras numbers what it names.)
@@ -31,10 +32,11 @@ OPSET = 18
 OUTPUT = "probabilities"
 
 
-def to_onnx(network: Any, settings: ModelSettings, weights_sha256: str) -> bytes:
+def to_onnx(network: Any, settings: ModelSettings, sources: dict[str, str]) -> bytes:
     """The file's bytes.
 
-    network : in float32, with the trained weights; weights_sha256 : of the file that they came from
+    network : in float32, with the trained weights; sources : hashes of the files that it comes from, for the
+        metadata
     """
     model = with_front_end(network, settings.features, settings.temperature)
     samples, lengths = (tf.TensorSpec(value.shape, value.dtype, name=value.name) for value in model.inputs)
@@ -42,7 +44,7 @@ def to_onnx(network: Any, settings: ModelSettings, weights_sha256: str) -> bytes
     function = tf.function(lambda samples, lengths: model([samples, lengths], training=False))
     graph, _ = tf2onnx.convert.from_function(function, (samples, lengths), opset=OPSET)
     _name_plainly(graph.graph)
-    _describe(graph, settings, weights_sha256)
+    _describe(graph, settings, sources)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 
@@ -77,7 +79,7 @@ def _name_plainly(graph: onnx.GraphProto) -> None:
     graph.name = "spoken_language_recogniser"
 
 
-def _describe(model: onnx.ModelProto, settings: ModelSettings, weights_sha256: str) -> None:
+def _describe(model: onnx.ModelProto, settings: ModelSettings, sources: dict[str, str]) -> None:
     window = window_input(settings.features)
     model.doc_string = (
         f"Which of {len(settings.languages)} languages is spoken in windows of sound, {window.rate_hz} Hz, mono. "
@@ -93,11 +95,14 @@ def _describe(model: onnx.ModelProto, settings: ModelSettings, weights_sha256: s
     }
     for value in (*model.graph.input, *model.graph.output):
         value.doc_string = described[value.name]
-    values = settings.model_dump(mode="json", exclude={"train", "format"}) | {
-        "format": FORMAT,
-        "input": dataclasses.asdict(window),
-        "weights_sha256": weights_sha256,
-    }
+    values = (
+        settings.model_dump(mode="json", exclude={"train", "format"})
+        | sources
+        | {
+            "format": FORMAT,
+            "input": dataclasses.asdict(window),
+        }
+    )
     del model.metadata_props[:]
     for key in sorted(values):
         model.metadata_props.add(key=key, value=json.dumps(values[key], sort_keys=True, ensure_ascii=False))

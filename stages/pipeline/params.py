@@ -138,6 +138,11 @@ class TrainParams(Section):
     dropout: float = Field(ge=0, lt=1, description="before the last layer")
     label_smoothing: float = Field(ge=0, lt=1, description="share of the label that goes to all languages alike")
     class_weights: Literal["balanced", "none"] = Field(description="balanced: every language counts the same")
+    unknown_languages: tuple[str, ...] = Field(
+        strict=False,
+        description="kept out of training; they fit and test the threshold below which the answer is "
+        "`unknown`; empty: there is none",
+    )
     patience: int = Field(ge=0, description="stop after so many epochs without better validation; 0: never")
     average_momentum: float = Field(ge=0, lt=1, description="running mean of the weights over the steps; 0: off")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
