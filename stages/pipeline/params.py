@@ -122,6 +122,18 @@ class AugmentParams(Section):
     time_mask_columns: int = Field(ge=0, description="their greatest width")
 
 
+class AuditParams(Section):
+    fail_above: float = Field(
+        ge=0,
+        le=1,
+        description="the stage fails when the lower end of a shortcut's interval lies above this, on the manifest's own "
+        "split; 1: never",
+    )
+    max_clips: int = Field(ge=100, description="the probes learn from and ask about at most so many clips")
+    bootstrap_samples: int = Field(ge=100, le=100000, description="draws for the 95 % intervals")
+    seed: int = Field(ge=0, description="of those draws, of the random split and of the forest")
+
+
 class TrainParams(Section):
     architecture: Literal["bands", "cnn5"] = Field(description="cnn5: the 2017 article's network; bands: ours")
     epochs: int = Field(ge=1, le=10000, description="rounds over the training split")
@@ -221,6 +233,7 @@ class Params(Section):
     resample: ResampleParams
     logmel: LogmelParams
     resize: ResizeParams
+    audit: AuditParams
     train: TrainParams
     evaluate: EvaluateParams
     robustness: RobustnessParams
