@@ -49,7 +49,7 @@ class Grid:
 
     @classmethod
     def of(cls, bands: int, rate_hz: float) -> Grid:
-        """bands : of the log-mel; rate_hz : its frames per second."""
+        """For a log-mel of so many `bands`, and `rate_hz` frames per second."""
         low, high = round(LOWEST * bands), round(HIGHEST * bands)
         edges = np.unique(np.linspace(low, high, BITS + 2).round().astype(int))
         step = max(1, round(STEP_SECONDS * rate_hz))
@@ -60,6 +60,11 @@ class Grid:
     @property
     def bits(self) -> int:
         return len(self.edges) - 2
+
+    @property
+    def checks(self) -> bool:
+        """Whether there are bands enough to tell copies from others."""
+        return self.bits >= LEAST_BITS
 
     def broaden(self, decibels: np.ndarray) -> np.ndarray:
         """(frames, bands) -> (frames // step, bits + 1): means of whole steps and broad bands."""
@@ -101,9 +106,9 @@ def find_copies(prints: Sequence[Fingerprint], side: np.ndarray, grid: Grid) -> 
     """Pairs of clips on different sides that hold the same sound, best match first.
 
     side : (clips,) int; only pairs with different ones are looked at: the clips' splits
-    grid : what the fingerprints were made with; with fewer than LEAST_BITS it finds nothing
+    grid : what the fingerprints were made with; a coarse one finds nothing
     """
-    if grid.bits < LEAST_BITS:
+    if not grid.checks:
         return []
     found: dict[tuple[int, int], Copy] = {}
     for first, second, lag in _candidates(prints, side):

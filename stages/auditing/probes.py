@@ -77,7 +77,7 @@ def sample(rows: Sequence[Row], most: int, seed: int) -> np.ndarray:
     cells: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, row in enumerate(rows):
         cells[row.language, row.split][row.group].append(number)
-    total = defaultdict(int)
+    total: dict[str, int] = defaultdict(int)
     for (_, split), groups in cells.items():
         total[split] += sum(map(len, groups.values()))
     languages = len({language for language, _ in cells})

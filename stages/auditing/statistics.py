@@ -1,4 +1,4 @@
-"""What the audit knows of each clip: time-averaged statistics of its log-mel, its fingerprint, its file's properties."""
+"""What the audit knows of each clip: statistics of its log-mel over time, its fingerprint, its file's properties."""
 
 from __future__ import annotations
 

@@ -126,8 +126,8 @@ class AuditParams(Section):
     fail_above: float = Field(
         ge=0,
         le=1,
-        description="the stage fails when the lower end of a shortcut's interval lies above this, on the manifest's own "
-        "split; 1: never",
+        description="the stage fails when the lower end of a shortcut's interval lies above this, on the manifest's "
+        "own split; 1: never",
     )
     max_clips: int = Field(ge=100, description="the probes learn from and ask about at most so many clips")
     bootstrap_samples: int = Field(ge=100, le=100000, description="draws for the 95 % intervals")
