@@ -19,7 +19,7 @@ from stages.auditing.probes import Score
 
 BLUE, ORANGE = "#0072B2", "#E69F00"  # Okabe and Ito: told apart by all kinds of colour vision
 LABELS = {
-    "spectrum": "average sound\n(voice, microphone)",
+    "mel_statistics": "average sound\n(voice, microphone)",
     "silence": "pauses only\n(microphone, room)",
     "file": "the file\n(codec, length, level)",
     "voice": "which voice?\n(within a language)",

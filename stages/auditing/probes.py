@@ -1,11 +1,11 @@
 """Probes: what a simple model scores that hears no word, on the manifest's own split and on a random one.
 
-spectrum   the average sound: voices, microphones and bandwidths, and in part the language, whose sounds differ in
-           how often they come. Linear discriminant analysis on means and deviations of mel bands.
-silence    the same on each clip's quietest frames: microphone, room, noise, codec.
-file       container, bytes and seconds, native sample rate, loudness: a random forest; also each property alone.
-voice      the average sound again, asked for the speaker or source within one language: how well a model could tell
-           the voices that it trains on, and so learn them instead of the language.
+mel_statistics   the average sound: voices, microphones and bandwidths, and in part the language, whose sounds differ
+                 in how often they come. Linear discriminant analysis on means and deviations of mel bands.
+silence          the same on each clip's quietest frames: microphone, room, noise, codec.
+file             container, codec, bitrate, native sample rate, duration, loudness: a random forest; also each alone.
+voice            the average sound again, asked for the speaker or source within one language: how well a model could
+                 tell the voices that it trains on, and so learn them instead of the language.
 
 What a probe scores on the manifest's split, any model may score without having learnt a language.
 """
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import betaincinv
 from sklearn.base import ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
@@ -61,6 +62,21 @@ class Score:
     def floor(self) -> float:
         """What needs no ear at all."""
         return max(self.chance, self.majority)
+
+    @property
+    def surely(self) -> float:
+        """What the probe scores at least, few groups or not.
+
+        A bootstrap over three groups that were all right says that it can't be otherwise. So this is the lower end of
+        Clopper and Pearson's 95 % interval as well, for as many independent trials as have the bootstrap's spread: at
+        least one for each group, at most one for each clip.
+        """
+        deviation = (self.high - self.low) / 3.92
+        alike = self.accuracy * (1 - self.accuracy) / deviation**2 if deviation else 0.0
+        trials = min(max(alike, self.n_groups), self.n_test)
+        right = self.accuracy * trials
+        exact = float(betaincinv(right, trials - right + 1, 0.025)) if right else 0.0
+        return min(self.low, exact)
 
 
 def _place(*parts: object) -> bytes:

@@ -1,7 +1,8 @@
-"""What the audit knows of each clip: statistics of its log-mel over time, its fingerprint, its file's properties."""
+"""What the audit hears of each clip: statistics of its log-mel over time, and its fingerprint."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from stages.auditing.near_duplicates import Fingerprint, Grid
-from stages.pipeline.archives import Span
 from stages.pipeline.backends import run_tasks
+from stages.pipeline.errors import StorageError
 from stages.pipeline.manifest_table import Row
 from stages.pipeline.params import ExecutionParams
-from stages.pipeline.paths import unescape_path
 from stages.pipeline.shards import Shard, blocks_of, list_shards
 
 MOST_BANDS = 64  # more are averaged: enough to tell voices, microphones and bandwidths
@@ -58,20 +58,26 @@ def clip_statistics(decibels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float
     return spectrum, coarse[np.sort(lowest)].mean(axis=0) - overall, float(loud), float(pauses)
 
 
-def measure(folder: Path, execution: ExecutionParams) -> Statistics:
-    """Statistics of all clips in the log-mel shards, in the order of shards and clips.
+def measure(folder: Path, rows: Sequence[Row], execution: ExecutionParams) -> Statistics:
+    """Statistics of those `rows` that are in the log-mel shards, in the order of shards and clips.
 
     Reads each frame once. In memory stay about 2.5 kB for a clip of 10 s.
+
+    Raises
+    ------
+    StorageError
+        A shard is damaged, or none of the rows is there.
     """
-    paths = list_shards(folder)
-    clips = 0
-    for path in paths:
-        with Shard(path) as shard:
-            clips += len(shard)
-    # on this machine, also where the data stages use a cluster: there is little to do
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        wanted[row.shard].add(row.id)
+    tasks = [(path, wanted[path.stem]) for path in list_shards(folder) if path.stem in wanted]
+    # On this machine, also where the data stages use a cluster: there is little to do. So there is no worker to check.
     local = execution.model_copy(update={"backend": "loky"})
-    parts = sorted(run_tasks(_measure_shard, paths, local, clips <= _FEW_CLIPS, str), key=lambda part: part[0])
+    parts = sorted(run_tasks(_measure_shard, tasks, local, len(rows) <= _FEW_CLIPS, str), key=lambda part: part[0])
     measured = [part[1] for part in parts if part[1].ids]
+    if not measured:
+        raise StorageError(f"expected recordings of the manifest in {folder}, found none of them; run `dvc repro`")
     return Statistics(
         [one for part in measured for one in part.ids],
         np.concatenate([part.spectrum for part in measured]),
@@ -83,22 +89,25 @@ def measure(folder: Path, execution: ExecutionParams) -> Statistics:
     )
 
 
-def _measure_shard(path: Path) -> tuple[str, Statistics]:
-    rows, prints = [], []
+def _measure_shard(task: tuple[Path, set[str]]) -> tuple[str, Statistics]:
+    path, wanted = task
+    ids, clips, prints = [], [], []
     with Shard(path) as shard:
         bands = shard.data.shape[1]
         grid = Grid.of(bands, float(shard.rates_hz[0]) if len(shard) else 50.0)
-        for i in range(len(shard)):
+        for i, clip in enumerate(shard.ids):
+            if clip not in wanted:
+                continue
             steps_at_once = max(1, round(_BLOCK_SECONDS / grid.step_seconds))
             broad = []
             for number, block in enumerate(blocks_of(shard.view(i), steps_at_once * grid.step)):
                 decibels = block.astype(np.float32)
                 if number == 0:
-                    rows.append(clip_statistics(decibels))
+                    clips.append(clip_statistics(decibels))
                 broad.append(grid.broaden(decibels))
             prints.append(grid.fingerprint(np.concatenate(broad)))
-        ids = list(shard.ids)
-    spectrum, silence, loud, pauses = zip(*rows, strict=True) if rows else ((), (), (), ())
+            ids.append(clip)
+    spectrum, silence, loud, pauses = zip(*clips, strict=True) if clips else ((), (), (), ())
     return path.name, Statistics(
         ids,
         np.array(spectrum, np.float32),
@@ -108,36 +117,3 @@ def _measure_shard(path: Path) -> tuple[str, Statistics]:
         prints,
         grid,
     )
-
-
-@dataclass(frozen=True)
-class Recordings:
-    """What the decoded shards tell of the clips: native rate, seconds, hash of the samples; by id."""
-
-    rate_hz: dict[str, float]
-    seconds: dict[str, float]
-    digest: dict[str, str]
-
-
-def read_recordings(folder: Path) -> Recordings:
-    """From the shards' tables alone; no sound is read."""
-    rate_hz: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    digest: dict[str, str] = {}
-    for path in list_shards(folder):
-        with Shard(path) as shard:
-            rate_hz.update(zip(shard.ids, shard.rates_hz.tolist(), strict=True))
-            seconds.update(zip(shard.ids, (shard.lengths / shard.rates_hz).tolist(), strict=True))
-            digest.update(zip(shard.ids, shard.digests, strict=True))
-    return Recordings(rate_hz, seconds, digest)
-
-
-def file_bytes(root: Path, rows: Sequence[Row]) -> np.ndarray | None:
-    """(rows,) size of each recording's file, as it is or as packed; None where one is not there any more."""
-    sizes = []
-    for row in rows:
-        try:
-            sizes.append(Span.parse(row.span).size if row.span else (root / unescape_path(row.path)).stat().st_size)
-        except (OSError, ValueError):
-            return None
-    return np.array(sizes, float)

@@ -68,28 +68,49 @@ def write_scores(
     voice: Score | None,
     alone: Mapping[str, Sequence[Score | None]],
 ) -> None:
+    """probes.csv from `scores` (split -> probe -> score) and `voice`; properties.csv from `alone`.
+
+    alone : property -> scores on the manifest's split and on a random one
+    """
     table: list[dict[str, object]] = []
-    for split, by_probe in ((f"{name} split", by_probe) for name, by_probe in scores.items()):
+    for split, by_probe in scores.items():
         for name, score in by_probe.items():
             if score is not None:
-                table.append({"probe": f"{name}, {split}", **plain_score(score)})
+                table.append({"probe": f"{name}, {split} split", **_rounded(asdict(score))})
     if voice is not None:
-        table.append({"probe": "voice within a language", **plain_score(voice)})
+        table.append({"probe": "voice within a language", **_rounded(asdict(voice))})
     write_csv(folder / "probes.csv", ("probe", *SCORE_COLUMNS), table)
-    columns = ("property", "own_accuracy", "own_low", "own_high", "random_accuracy", "random_low", "random_high")
+    columns = ["property", *(f"{split}_{what}" for split in scores for what in ("accuracy", "low", "high")), "guessing"]
     lines = []
-    for name, (own, random) in alone.items():
+    for name, pair in alone.items():
         line: dict[str, object] = {"property": name}
-        for split, score in (("own", own), ("random", random)):
-            for what in ("accuracy", "low", "high"):
-                line[f"{split}_{what}"] = "" if score is None else round(getattr(score, what), DIGITS)
+        for split, score in zip(scores, pair, strict=True):
+            if score is not None:
+                values = {"accuracy": score.accuracy, "low": score.low, "high": score.high}
+                line |= _rounded(
+                    {f"{split}_{what}": value for what, value in values.items()} | {"guessing": score.floor}
+                )
         lines.append(line)
     write_csv(folder / "properties.csv", columns, lines)
 
 
-def plain_score(score: Score) -> dict[str, float | int | str]:
-    return {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in asdict(score).items()}
+def numbers(scores: Mapping[str, Mapping[str, Score | None]], voice: Score | None) -> dict[str, object]:
+    """What `dvc metrics diff` shows of each probe: split -> accuracy, its lower end, and what guessing scores."""
+    table: dict[str, object] = {}
+    for name in next(iter(scores.values())):
+        row: dict[str, object] = {}
+        for split, by_probe in scores.items():
+            score = by_probe[name]
+            row[f"{split}_accuracy"] = None if score is None else round(score.accuracy, DIGITS)
+            if score is not None:
+                row |= _rounded({f"{split}_low": score.low, f"{split}_high": score.high, "guessing": score.floor})
+        table[name] = row
+    if voice is not None:
+        table["voice"] = _rounded(
+            {"within_a_language": voice.accuracy, "low": voice.low, "high": voice.high, "guessing": voice.floor}
+        )
+    return table
 
 
-def plain(score: Score | None) -> dict[str, float | int | str] | None:
-    return None if score is None else plain_score(score)
+def _rounded(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in values.items()}

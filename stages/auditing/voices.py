@@ -1,8 +1,9 @@
 """Where nobody says who speaks: groups proposed by how alike the clips sound. A suggestion, to be listened to.
 
-Ward's clustering of the average sound, language by language, as many clusters as keep clearly apart. It finds a
-handful of readers in front of a handful of microphones (all seven of the corpus in data/human); it does not find a
-hundred voices with three clips each, and says so by proposing nothing.
+Ward's clustering of the average sound within each language, as many clusters as keep clearly apart. It finds a
+handful of readers in front of a handful of microphones, and splits one of them rather than joining two; it does not
+find a hundred voices with three clips each, and says so by proposing nothing. A person who speaks two of the languages
+becomes two groups.
 """
 
 from __future__ import annotations
