@@ -3,8 +3,8 @@
 A fingerprint after Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): the log spectrum in
 BITS + 1 broad bands, smoothed over a quarter of a second, 25 times a second; a bit says whether the difference of two
 neighbouring bands has risen since SECONDS_APART ago. A gain cancels out, an equaliser nearly so, and codecs turn few
-bits. All words of all clips go into one sorted list: clips that share a word are looked at again at the lag that the
-word suggests, and are copies when few of all bits of their common part differ.
+bits. All words of all clips go into one sorted list: clips that share most of a word are looked at again at the lag
+that it suggests, and are copies when few of all bits of their common part differ.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ LOWEST, HIGHEST = 0.08, 0.7
 SMOOTH_SECONDS, STEP_SECONDS, SECONDS_APART = 0.24, 0.04, 0.16
 SILENT_BELOW_DB = 30.0  # of a clip's loudest moments: what lies lower is the codec's own
 LEAST_SECONDS, LEAST_SHARE = 1.0, 0.5  # common sound, and its share of the shorter clip
-MOST_ERRORS = 0.25  # of the bits; distinct clips come to about a half
+# Share of the bits that may differ. Distinct clips come to a half, give or take the more the less sound they share.
+MOST_ERRORS, CHANCE_ERRORS, SPREAD_IN_A_SECOND = 0.25, 0.5, 0.35
+PART = 0.75  # of a word's bits that must be the same for a second look: the lower or the upper ones
+MANY_WORDS = 3_000_000  # 12,000 clips of 10 s: from here on all bits must be, or second looks would take hours
 _BUCKET = 64  # pairs of clips that share one word; a commoner word says little
 LEAST_BITS = 12  # a coarser spectrum would find copies everywhere
 
@@ -111,27 +114,32 @@ def find_copies(prints: Sequence[Fingerprint], side: np.ndarray, grid: Grid) -> 
     if not grid.checks:
         return []
     found: dict[tuple[int, int], Copy] = {}
-    for first, second, lag in _candidates(prints, side):
+    for first, second, lag in _candidates(prints, side, grid.bits):
         match = _compare(prints[first], prints[second], lag, grid)
         if match and ((first, second) not in found or match[0] < found[first, second].errors):
             found[first, second] = Copy(first, second, lag * grid.step_seconds, *match)
     return sorted(found.values(), key=lambda copy: (copy.errors, copy.first, copy.second))
 
 
-def _candidates(prints: Sequence[Fingerprint], side: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """(first, second, lag in steps) of clips on different sides that share a word, each once."""
-    lengths = np.array([len(one.words) for one in prints], np.int64)
-    if not lengths.sum():
-        return
-    words = np.concatenate([one.words for one in prints])
-    clip = np.repeat(np.arange(len(prints), dtype=np.int32), lengths)
-    step = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
-    sounding = np.concatenate([one.sounding for one in prints])
-    words, clip, step = words[sounding], clip[sounding], step[sounding]
+def _candidates(prints: Sequence[Fingerprint], side: np.ndarray, bits: int) -> Iterator[tuple[int, int, int]]:
+    """(first, second, lag in steps) of clips on different sides that share a part of a word, each once."""
+    words = np.concatenate([one.words[one.sounding] for one in prints])
+    step = np.concatenate([np.flatnonzero(one.sounding).astype(np.int32) for one in prints])
+    clip = np.repeat(np.arange(len(prints), dtype=np.int32), [int(one.sounding.sum()) for one in prints])
+    part = round(PART * bits) if len(words) < MANY_WORDS else bits
+    found: list[np.ndarray] = []
+    for shift in sorted({0, bits - part}):  # the lower bands, the upper ones
+        found += _same_words((words >> shift) & ((1 << part) - 1), clip, step, side)
+    if found:
+        yield from np.unique(np.concatenate(found), axis=0).tolist()
+
+
+def _same_words(words: np.ndarray, clip: np.ndarray, step: np.ndarray, side: np.ndarray) -> list[np.ndarray]:
+    """Arrays (n, 3) of first clip, second clip and lag where two clips on different sides share a word."""
     order = np.argsort(words, kind="stable")
     words, clip, step = words[order], clip[order], step[order]
-    splits = side[clip]
-    keys: list[np.ndarray] = []
+    sides = side[clip]
+    found = []
     # Each place in the list with the next ones that hold the same word: linear, however common the word is.
     alive = np.arange(len(words))
     for ahead in range(1, _BUCKET):
@@ -139,12 +147,10 @@ def _candidates(prints: Sequence[Fingerprint], side: np.ndarray) -> Iterator[tup
         alive = alive[words[alive + ahead] == words[alive]]
         if not len(alive):
             break
-        at = alive[splits[alive + ahead] != splits[alive]]
+        at = alive[sides[alive + ahead] != sides[alive]]
         lag = step[at + ahead] - step[at]
-        keys.append(np.stack([clip[at], clip[at + ahead], lag], axis=1))  # the sort is stable: the first is lower
-    if keys:
-        for first, second, lag in np.unique(np.concatenate(keys), axis=0).tolist():
-            yield first, second, lag
+        found.append(np.stack([clip[at], clip[at + ahead], lag], axis=1))  # the sort is stable: the first is lower
+    return found
 
 
 def _compare(a: Fingerprint, b: Fingerprint, lag: int, grid: Grid) -> tuple[float, float] | None:
@@ -159,4 +165,6 @@ def _compare(a: Fingerprint, b: Fingerprint, lag: int, grid: Grid) -> tuple[floa
     if n < least:
         return None
     errors = int(np.bitwise_count((a.words[mine] ^ b.words[other])[heard]).sum()) / (grid.bits * n)
-    return (errors, n * grid.step_seconds) if errors <= MOST_ERRORS else None
+    seconds = n * grid.step_seconds
+    most = min(MOST_ERRORS, CHANCE_ERRORS - SPREAD_IN_A_SECOND / seconds**0.5)
+    return (errors, seconds) if errors <= most else None

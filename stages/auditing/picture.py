@@ -63,6 +63,7 @@ def probes_picture(path: Path, own: Mapping[str, Score | None], random: Mapping[
     axes.set_xticks(range(len(LABELS)), list(LABELS.values()))
     axes.set(ylim=(-0.03, 1.06), xlim=(-0.5, len(LABELS) - 0.4), ylabel="accuracy")
     axes.set_title("What can be told without hearing a word", fontsize=11)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    if any(score is not None for score in floors.values()):
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)

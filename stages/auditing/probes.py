@@ -46,6 +46,7 @@ class Score:
     """Accuracy with its 95 % interval, drawn over `over` ("groups" or "clips").
 
     chance : one over the number of languages; majority : what always naming the commonest of training scores.
+    n_cells : pairs of a group and a language: within one of them clips are right or wrong together.
     """
 
     accuracy: float
@@ -57,6 +58,7 @@ class Score:
     n_train: int
     n_test: int
     n_groups: int
+    n_cells: int
 
     @property
     def floor(self) -> float:
@@ -67,13 +69,13 @@ class Score:
     def surely(self) -> float:
         """What the probe scores at least, few groups or not.
 
-        A bootstrap over three groups that were all right says that it can't be otherwise. So this is the lower end of
-        Clopper and Pearson's 95 % interval as well, for as many independent trials as have the bootstrap's spread: at
-        least one for each group, at most one for each clip.
+        A bootstrap over three groups that were all right says that it can't be otherwise. So this is also no more than
+        the lower end of Clopper and Pearson's 95 % interval, for as many independent trials as have the bootstrap's
+        spread: at least one for each cell, at most one for each clip.
         """
         deviation = (self.high - self.low) / 3.92
         alike = self.accuracy * (1 - self.accuracy) / deviation**2 if deviation else 0.0
-        trials = min(max(alike, self.n_groups), self.n_test)
+        trials = min(max(alike, self.n_cells), self.n_test)
         right = self.accuracy * trials
         exact = float(betaincinv(right, trials - right + 1, 0.025)) if right else 0.0
         return min(self.low, exact)
@@ -158,17 +160,23 @@ def probe(
     model.fit(values[train], language[train])
     right = model.predict(values[test]) == language[test]
     commonest = names[counts.argmax()]
-    return _score(right, np.array([rows[i].group for i in test]), len(train), 1 / len(names),
+    return _score(right, np.array([rows[i].group for i in test]), language[test], len(train), 1 / len(names),
                   float(np.mean(language[test] == commonest)), params)  # fmt: skip
 
 
 def _score(
-    right: np.ndarray, groups: np.ndarray, n_train: int, chance: float, majority: float, params: AuditParams
+    right: np.ndarray,
+    groups: np.ndarray,
+    languages: np.ndarray,
+    n_train: int,
+    chance: float,
+    majority: float,
+    params: AuditParams,
 ) -> Score:
     interval = bootstrap_accuracy(right, groups, params.bootstrap_samples, params.seed)
     return Score(
         float(right.mean()), interval.low, interval.high, interval.over, chance, majority,
-        n_train, len(right), len(set(groups.tolist())),
+        n_train, len(right), len(set(groups.tolist())), len(set(zip(groups.tolist(), languages.tolist(), strict=True))),
     )  # fmt: skip
 
 
@@ -183,6 +191,7 @@ def voice_probe(values: np.ndarray, rows: Sequence[Row], clips: np.ndarray, para
             members[rows[i].language][rows[i].group].append(i)
     right: list[np.ndarray] = []
     voices: list[str] = []
+    spoken: list[str] = []
     chances: list[float] = []
     majorities: list[float] = []
     n_train = 0
@@ -202,6 +211,7 @@ def voice_probe(values: np.ndarray, rows: Sequence[Row], clips: np.ndarray, para
         asked = np.array([rows[i].group for i in test])
         right.append(model.predict(values[test]) == asked)
         voices += [f"{language} {group}" for group in asked]
+        spoken += [language] * len(test)
         chances += [1 / len(chosen)] * len(test)
         largest = max(chosen, key=lambda group: (len(large[group]), group))
         majorities += (asked == largest).tolist()
@@ -209,5 +219,11 @@ def voice_probe(values: np.ndarray, rows: Sequence[Row], clips: np.ndarray, para
     if not right:
         return None
     return _score(
-        np.concatenate(right), np.array(voices), n_train, float(np.mean(chances)), float(np.mean(majorities)), params
+        np.concatenate(right),
+        np.array(voices),
+        np.array(spoken),
+        n_train,
+        float(np.mean(chances)),
+        float(np.mean(majorities)),
+        params,
     )

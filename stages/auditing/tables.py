@@ -15,7 +15,7 @@ from stages.pipeline.manifest_table import SPLITS, Row
 
 DIGITS = 4
 FEW_GROUPS = 3  # in the test: a language with fewer is named
-SCORE_COLUMNS = ("accuracy", "low", "high", "chance", "majority", "n_train", "n_test", "n_groups", "over")
+SCORE_COLUMNS = ("accuracy", "low", "high", "chance", "majority", "n_train", "n_test", "n_groups", "n_cells", "over")
 
 
 def write_near_duplicates(folder: Path, rows: Sequence[Row], copies: Sequence[Copy]) -> None:

@@ -103,10 +103,9 @@ def _of_the_probes(findings: Findings) -> Verdict:
     silent = [name for name in NOT_LANGUAGE if gives_away(own.get(name))]
     if silent:
         name = max(silent, key=lambda name: own[name].accuracy)
-        verb = "give" if name == "silence" else "tell"
         return Verdict(
             "recording",
-            f"A score on this split measures the recording as well as the language: {SPOKEN_OF[name]} alone {verb} it "
+            f"A score on this split measures the recording as well as the language: {SPOKEN_OF[name]} alone give it "
             f"away, {_share(own[name])}, and they hold no word.",
         )
     if findings.test_groups < FEW_GROUPS:
