@@ -14,7 +14,8 @@ from stages.pipeline.params import AugmentParams
 OFF: dict[str, Any] = dict.fromkeys(AugmentParams.model_fields, 0)
 ALL = {
     "crop_columns": 20, "time_stretch": 0.2, "frequency_warp": 0.1, "equalise": 0.1, "noise_probability": 0.5,
-    "noise_loudest": 0.5, "band_limit_probability": 0.5, "frequency_masks": 2, "frequency_mask_bands": 5,
+    "noise_loudest": 0.5, "band_limit_probability": 0.5, "reverb_probability": 0.5,
+    "shorten_probability": 0.5, "frequency_masks": 2, "frequency_mask_bands": 5,
     "time_masks": 2, "time_mask_columns": 5,
 }  # fmt: skip
 
@@ -111,6 +112,26 @@ def test_band_limit_takes_the_upper_bands_of_some() -> None:
     assert (out[:, :16] == 9).all()
     assert 60 < (left < 32).sum() < 140
     assert (out.all(axis=2) == out.any(axis=2)).all()
+
+
+def test_reverberation_lets_sounds_fade() -> None:
+    images = np.zeros((100, 8, 30), np.float32)
+    images[:, 2, 10] = 200
+    out = numpy(layer().reverberate(images, 0.5))
+    assert (out >= images).all()
+    assert (out[:, [0, 1, 3, 4, 5, 6, 7]] == 0).all()
+    assert (out[:, :, :10] == 0).all(), "nothing is heard before its cause"
+    tail = out[:, 2, 10:]
+    assert (np.diff(tail, axis=1) <= 0).all()
+    assert 30 < (tail[:, 1] > 0).sum() < 70
+
+
+def test_shortened_images_end_in_black() -> None:
+    out = numpy(layer().shorten(np.full((200, 4, 30), 9, np.float32), 0.5))
+    length = out.any(axis=1).sum(axis=1)
+    assert length.min() >= 9
+    assert 60 < (length < 30).sum() < 140
+    assert all((image[:, :n] == 9).all() and not image[:, n:].any() for image, n in zip(out, length, strict=True))
 
 
 @pytest.mark.parametrize("axis", [1, 2])

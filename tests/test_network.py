@@ -35,7 +35,7 @@ def test_cnn5_cannot_take_any_width() -> None:
         network.build_network("cnn5", 48, None, 3, dropout=0.5)
 
 
-@pytest.mark.parametrize("architecture", ["cnn5", "bands"])
+@pytest.mark.parametrize("architecture", ["cnn5", "bands", "bands_deep"])
 def test_gives_probabilities(architecture: str) -> None:
     model = network.build_network(architecture, 48, 48, 5, dropout=0.5)
     images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1)).astype("float32")
@@ -46,13 +46,14 @@ def test_gives_probabilities(architecture: str) -> None:
     assert out.sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_bands_takes_any_width_with_the_same_weights() -> None:
-    any_width = network.build_network("bands", 48, None, 4, dropout=0.3)
-    fixed = network.build_network("bands", 48, 40, 4, dropout=0.3)
+@pytest.mark.parametrize(("architecture", "most"), [("bands", 1_000_000), ("bands_deep", 2_000_000)])
+def test_bands_takes_any_width_with_the_same_weights(architecture: str, most: int) -> None:
+    any_width = network.build_network(architecture, 48, None, 4, dropout=0.3)
+    fixed = network.build_network(architecture, 48, 40, 4, dropout=0.3)
     fixed.set_weights(any_width.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 40, 1)).astype("float32")
     assert any_width.predict(images, verbose=0) == pytest.approx(fixed.predict(images, verbose=0), abs=1e-5)
-    assert any_width.count_params() < 1_000_000
+    assert any_width.count_params() < most
 
 
 def test_band_normalise_takes_an_equaliser_away_and_leaves_padding_alone() -> None:
@@ -69,14 +70,32 @@ def test_band_normalise_takes_an_equaliser_away_and_leaves_padding_alone() -> No
     assert out[:, :, :20].std() == pytest.approx(1, abs=0.02)
 
 
-def test_attentive_statistics_are_mean_and_deviation_when_all_columns_weigh_the_same() -> None:
+def test_attentive_statistics_are_mean_and_deviation_of_what_sounds_when_all_columns_weigh_the_same() -> None:
     layer = network.AttentiveStatistics(8)
     frames = np.random.default_rng(0).normal(size=(2, 50, 6)).astype("float32")
-    layer(frames)
+    sounding = np.ones((2, 50, 1), "float32")
+    sounding[1, 30:] = 0
+    layer([frames, sounding])
     layer.score.set_weights([np.zeros_like(weight) for weight in layer.score.get_weights()])
-    out = keras.ops.convert_to_numpy(layer(frames))
-    assert out[:, :6] == pytest.approx(frames.mean(axis=1), abs=1e-5)
-    assert out[:, 6:] == pytest.approx(frames.std(axis=1), abs=1e-4)
+    out = keras.ops.convert_to_numpy(layer([frames, sounding]))
+    for i, length in enumerate((50, 30)):
+        assert out[i, :6] == pytest.approx(frames[i, :length].mean(axis=0), abs=1e-5)
+        assert out[i, 6:] == pytest.approx(frames[i, :length].std(axis=0), abs=1e-4)
+
+
+def test_sounding_frames_are_those_of_two_columns_of_which_one_is_not_black() -> None:
+    images = np.zeros((1, 8, 7, 1), np.uint8)
+    images[0, 3, 2] = images[0, 5, 6] = 9
+    out = keras.ops.convert_to_numpy(network.Sounding(dtype="float32")(images))
+    assert out[0, :, 0].tolist() == [0, 1, 0, 1]
+
+
+def test_halving_by_max_is_max_pooling() -> None:
+    images = np.random.default_rng(0).normal(size=(2, 9, 12, 3)).astype("float32")
+    pooled = keras.ops.convert_to_numpy(keras.layers.MaxPooling2D()(images))
+    layer = network.HalveByMax()
+    assert (keras.ops.convert_to_numpy(layer(images)) == pooled).all()
+    assert layer.compute_output_shape(images.shape) == pooled.shape
 
 
 def test_precision_follows_the_hardware(tmp_path) -> None:  # type: ignore[no-untyped-def]

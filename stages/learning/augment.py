@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 ops = keras.ops
 
 FULL_SCALE = 255.0
+REVERB_COLUMNS = 6
 GRAIN = 0.05  # of full scale: how much noise varies from pixel to pixel, both ways
 
 
 def is_off(params: AugmentParams) -> bool:
     """Whether images come out as they go in."""
     strengths = (
-        params.crop_columns, params.time_stretch, params.frequency_warp, params.equalise, params.band_limit_probability,
-        params.noise_probability, params.frequency_masks, params.time_masks,
+        params.crop_columns, params.time_stretch, params.reverb_probability, params.frequency_warp, params.equalise,
+        params.noise_probability, params.band_limit_probability, params.shorten_probability, params.frequency_masks,
+        params.time_masks,
     )  # fmt: skip
     return not any(strengths)
 
@@ -73,6 +75,8 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
         x = ops.cast(images, "float32")[..., 0]
         if p.crop_columns or p.time_stretch:
             x = self.crop_and_stretch(x, min(p.crop_columns or x.shape[2], x.shape[2]), p.time_stretch)
+        if p.reverb_probability:
+            x = self.reverberate(x, p.reverb_probability)
         if p.frequency_warp:
             x = self.warp_frequency(x, p.frequency_warp)
         if p.equalise:
@@ -81,6 +85,8 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
             x = self.add_noise(x, p.noise_probability, p.noise_loudest * FULL_SCALE)
         if p.band_limit_probability:
             x = self.band_limit(x, p.band_limit_probability)
+        if p.shorten_probability:
+            x = self.shorten(x, p.shorten_probability)
         for _ in range(p.frequency_masks):
             x = x * (1.0 - self._stripe(x, x.shape[1], p.frequency_mask_bands))[:, :, None]
         for _ in range(p.time_masks):
@@ -99,6 +105,19 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
             start = ops.round(start)
         position = start + rate * np.arange(columns, dtype=np.float32)[None, :]
         return ops.matmul(x, ops.transpose(interpolation(position, available), (0, 2, 1)))
+
+    def reverberate(self, x: Any, probability: float) -> Any:
+        """A room: each sound fades over the next columns instead of ending; the louder of the two is heard.
+
+        The late sound begins 5 to 40 below the direct one and loses 6 to 60 a column (pixels' units).
+        """
+        batch, columns = ops.shape(x)[0], x.shape[2]
+        chosen = self._uniform((batch, 1, 1), 0.0) < probability
+        loss, gap = self._uniform((batch, 1, 1), 6.0, 60.0), self._uniform((batch, 1, 1), 5.0, 40.0)
+        late = x
+        for n in range(1, REVERB_COLUMNS + 1):
+            late = ops.maximum(late, ops.pad(x, [[0, 0], [0, 0], [n, 0]])[:, :, :columns] - gap - loss * n)
+        return ops.where(chosen, late, x)
 
     def warp_frequency(self, x: Any, strength: float) -> Any:
         """Shift and scale the bands, by up to `strength` of their number in all: a longer or shorter vocal tract."""
@@ -137,6 +156,13 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
         chosen = self._uniform((batch, 1), 0.0) < probability
         edge = ops.where(chosen, self._uniform((batch, 1), 0.5) * bands, float(bands))
         return x * stripe(0.0, edge, bands)[:, :, None]
+
+    def shorten(self, x: Any, probability: float) -> Any:
+        """Black behind a random place after the first third: a recording that ends sooner, padded."""
+        batch, columns = ops.shape(x)[0], x.shape[2]
+        chosen = self._uniform((batch, 1), 0.0) < probability
+        end = ops.where(chosen, self._uniform((batch, 1), 0.3) * columns, float(columns))
+        return x * stripe(0.0, end, columns)[:, None, :]
 
     def _stripe(self, x: Any, length: int, widest: int) -> Any:
         """One stripe of 0 to `widest` rows or columns at a random place, (batch, length)."""

@@ -1,7 +1,7 @@
 """The networks: images of sound in, probabilities of languages out.
 
 `cnn5` is the network of the 2017 article that this project grew out of (192x192 log-mel images, 176 languages).
-`bands` is ours.
+`bands` and `bands_deep` are ours.
 
 Input: (batch, bands, columns, 1), values 0 to 255 as the resize stage stores them; row 0 is the lowest band.
 Output: (batch, languages), probabilities in float32.
@@ -11,9 +11,10 @@ Everything is built from keras.ops, so that any Keras backend runs it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from stages.learning.runtime import keras
+from stages.learning.runtime import accelerators, keras
 
 layers = keras.layers
 ops = keras.ops
@@ -22,6 +23,8 @@ FULL_SCALE = 255.0  # value of the loudest pixel
 BATCH_NORM_MOMENTUM = 0.9  # Keras's 0.99 lags behind in runs of a few hundred steps
 ARTICLE_FILTERS = (16, 32, 64, 128, 256)
 TIME_FILTERS = 192
+DEEP_DILATIONS = (1, 2, 4, 1, 2, 4)  # each frame sees 15 columns before and after it, three quarters of a second
+SILENT = 30.0  # taken from a padding frame's score, before the softmax
 
 
 @keras.saving.register_keras_serializable("stages")
@@ -46,10 +49,24 @@ class BandNormalise(keras.layers.Layer):  # type: ignore[misc,name-defined]
 
 
 @keras.saving.register_keras_serializable("stages")
+class Sounding(keras.layers.Layer):  # type: ignore[misc,name-defined]
+    """Which frames have sound: (batch, bands, columns, 1) -> (batch, columns / 2, 1), 1.0, or 0.0 for padding."""
+
+    def call(self, images: Any) -> Any:
+        columns = ops.cast(ops.max(images, axis=1) > 0, self.compute_dtype)  # (batch, columns, 1)
+        return ops.max_pool(columns, 2, strides=2, padding="same")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        columns = input_shape[2]
+        return (input_shape[0], None if columns is None else -(-columns // 2), 1)
+
+
+@keras.saving.register_keras_serializable("stages")
 class AttentiveStatistics(keras.layers.Layer):  # type: ignore[misc,name-defined]
     """Weighted mean and standard deviation over time, weights learned (Okabe et al. 2018, arXiv:1803.10963).
 
-    (batch, columns, channels) -> (batch, 2 * channels)
+    Frames (batch, columns, channels) and which of them sound (batch, columns, 1) -> (batch, 2 * channels). Padding
+    doesn't count, or a short recording would be known by it.
     """
 
     def __init__(self, hidden: int = 64, **kwargs: Any) -> None:
@@ -59,13 +76,15 @@ class AttentiveStatistics(keras.layers.Layer):  # type: ignore[misc,name-defined
         self.score = layers.Dense(1, name="score")
 
     def build(self, input_shape: Any) -> None:
-        self.squeeze.build(input_shape)
-        self.score.build((*input_shape[:-1], self.hidden))
+        frames = input_shape[0]
+        self.squeeze.build(frames)
+        self.score.build((*frames[:-1], self.hidden))
         self.built = True
 
-    def call(self, frames: Any) -> Any:
+    def call(self, inputs: Any) -> Any:
+        frames, sounding = inputs
         scores = ops.cast(self.score(self.squeeze(frames)), "float32")  # (batch, columns, 1)
-        weights = ops.softmax(scores, axis=1)
+        weights = ops.softmax(scores - SILENT * (1.0 - ops.cast(sounding, "float32")), axis=1)
         frames = ops.cast(frames, "float32")
         mean = ops.sum(weights * frames, axis=1)  # (batch, channels)
         variance = ops.sum(weights * ops.square(frames), axis=1) - ops.square(mean)
@@ -73,10 +92,28 @@ class AttentiveStatistics(keras.layers.Layer):  # type: ignore[misc,name-defined
         return ops.cast(ops.concatenate([mean, deviation], axis=-1), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return (input_shape[0], 2 * input_shape[-1])
+        frames = input_shape[0]
+        return (frames[0], 2 * frames[-1])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden}
+
+
+@keras.saving.register_keras_serializable("stages")
+class HalveByMax(keras.layers.Layer):  # type: ignore[misc,name-defined]
+    """Maxima of 2x2 pixels, as MaxPooling2D gives them; XLA's gradient of that one is slow on GPUs.
+
+    (batch, rows, columns, channels) -> half the rows and columns; an odd last one is left out.
+    """
+
+    def call(self, x: Any) -> Any:
+        rows, columns, channels = x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
+        pairs = ops.reshape(x[:, : 2 * rows, : 2 * columns], (-1, rows, 2, columns, 2, channels))
+        return ops.max(pairs, axis=(2, 4))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, rows, columns, channels = input_shape
+        return (batch, rows // 2, columns // 2, channels)
 
 
 def _cnn5(shape: tuple[int, int | None], n_languages: int, dropout: float) -> Any:
@@ -90,7 +127,8 @@ def _cnn5(shape: tuple[int, int | None], n_languages: int, dropout: float) -> An
     x = layers.Rescaling(1 / FULL_SCALE, name="to_unit_range")(images)
     for number, filters in enumerate(ARTICLE_FILTERS, start=1):
         x = layers.Conv2D(filters, 3, padding="same", name=f"conv{number}")(x)
-        x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
+        pool = HalveByMax if keras.backend.backend() == "jax" and accelerators() else layers.MaxPooling2D
+        x = pool(name=f"pool{number}")(x)
         x = layers.ELU(name=f"elu{number}")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(512, activation="elu", name="dense")(x)
@@ -113,8 +151,37 @@ def _residual(x: Any, filters: int, name: str, strides: tuple[int, int]) -> Any:
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([around, y]))
 
 
-def _bands(shape: tuple[int, int | None], n_languages: int, dropout: float) -> Any:
+def _time_block(x: Any, dilation: int, name: str) -> Any:
+    """A convolution over time, one over channels, channels weighted by squeeze and excitation, a way around.
+
+    Squeeze and excitation: Hu et al. 2018, arXiv:1709.01507.
+    """
+    filters = x.shape[-1]
+    y = layers.Conv2D(
+        filters, (1, 3), dilation_rate=(1, dilation), padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    y = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(y)
+    y = _conv(layers.ReLU(name=f"{name}_relu")(y), filters, (1, 1), f"{name}_point")
+    weight = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(y)
+    weight = layers.Dense(filters // 8, activation="relu", name=f"{name}_squeeze")(weight)
+    weight = layers.Dense(filters, activation="sigmoid", name=f"{name}_excite")(weight)
+    y = layers.Multiply(name=f"{name}_scale")([y, weight])
+    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))
+
+
+def _plain_time_block(x: Any, dilation: int, name: str) -> Any:
+    """A convolution over time and a way around it."""
+    y = layers.Conv2D(
+        x.shape[-1], (1, 3), dilation_rate=(1, dilation), padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    y = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(y)
+    return layers.Add(name=f"{name}_add")([x, layers.ReLU(name=f"{name}_relu")(y)])
+
+
+def _bands(shape: tuple[int, int | None], n_languages: int, dropout: float, deep: bool = False) -> Any:
     """Ours: normalised bands, wide steps in frequency, small ones in time, attentive statistics over time.
+
+    deep : more and longer-sighted steps over time, for corpora of tens of thousands of clips.
 
     A column of 52 ms is about a phoneme long, so time is halved once only; 192 bands are many more than tell sounds
     apart, and a stride of 8 over them costs little (most of the time of a network like this goes into its first maps).
@@ -127,19 +194,17 @@ def _bands(shape: tuple[int, int | None], n_languages: int, dropout: float) -> A
     x = layers.Conv2D(TIME_FILTERS, (x.shape[1], 1), use_bias=False, name="collapse_conv")(x)
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="collapse_norm")(x)
     x = layers.ReLU(name="collapse_relu")(x)  # (batch, 1, columns / 2, TIME_FILTERS)
-    for number, dilation in enumerate((1, 2), start=1):
-        name = f"time{number}"
-        y = layers.Conv2D(
-            TIME_FILTERS, (1, 3), dilation_rate=(1, dilation), padding="same", use_bias=False, name=f"{name}_conv"
-        )(x)
-        y = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(y)
-        x = layers.Add(name=f"{name}_add")([x, layers.ReLU(name=f"{name}_relu")(y)])
+    block, dilations = (_time_block, DEEP_DILATIONS) if deep else (_plain_time_block, (1, 2))
+    for number, dilation in enumerate(dilations, start=1):
+        x = block(x, dilation, f"time{number}")
     x = layers.Reshape((-1, TIME_FILTERS), name="frames")(x)  # (batch, columns / 2, TIME_FILTERS)
-    x = AttentiveStatistics(name="pool")(x)
+    x = AttentiveStatistics(name="pool")([x, Sounding(dtype="float32", name="sounding")(images)])
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="pool_norm")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
     x = layers.Dense(n_languages, name="logits")(x)
-    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(x), name="bands")
+    return keras.Model(
+        images, layers.Softmax(dtype="float32", name="probabilities")(x), name="bands_deep" if deep else "bands"
+    )
 
 
 def build_network(architecture: str, n_bands: int, n_columns: int | None, n_languages: int, dropout: float) -> Any:
@@ -147,5 +212,5 @@ def build_network(architecture: str, n_bands: int, n_columns: int | None, n_lang
 
     n_columns : width of the image; None lets a network that pools over time take any width.
     """
-    builder = {"cnn5": _cnn5, "bands": _bands}[architecture]
+    builder = {"cnn5": _cnn5, "bands": _bands, "bands_deep": partial(_bands, deep=True)}[architecture]
     return builder((n_bands, n_columns), n_languages, dropout)

@@ -109,6 +109,7 @@ class AugmentParams(Section):
 
     crop_columns: int = Field(ge=0, description="train on this many columns from a random place; 0: all of them")
     time_stretch: float = Field(ge=0, le=1, description="0.2: up to 1.2 times faster or slower")
+    reverb_probability: float = Field(ge=0, le=1, description="share of the images whose sounds fade as in a room")
     frequency_warp: float = Field(
         ge=0, le=0.5, description="shift and scale of the bands: longer, shorter vocal tracts"
     )
@@ -116,6 +117,7 @@ class AugmentParams(Section):
     noise_probability: float = Field(ge=0, le=1, description="share of the images that get stationary noise")
     noise_loudest: float = Field(ge=0, le=1, description="its highest level, as a share of range_db; 1: as the speech")
     band_limit_probability: float = Field(ge=0, le=1, description="share of the images that lose their upper bands")
+    shorten_probability: float = Field(ge=0, le=1, description="share of the images that end sooner, padded with black")
     frequency_masks: int = Field(ge=0, le=10, description="SpecAugment: stripes of black bands")
     frequency_mask_bands: int = Field(ge=0, description="their greatest width")
     time_masks: int = Field(ge=0, le=20, description="SpecAugment: stripes of black columns")
@@ -135,7 +137,9 @@ class AuditParams(Section):
 
 
 class TrainParams(Section):
-    architecture: Literal["bands", "cnn5"] = Field(description="cnn5: the 2017 article's network; bands: ours")
+    architecture: Literal["bands", "bands_deep", "cnn5"] = Field(
+        description="bands: ours; bands_deep: ours for tens of thousands of clips; cnn5: the 2017 article's network"
+    )
     epochs: int = Field(ge=1, le=10000, description="rounds over the training split")
     batch_size: int = Field(ge=1, le=65536, description="windows in a step, all devices together")
     seed: int = Field(ge=0, description="first weights, order, augmentation, dropout")
