@@ -1,13 +1,15 @@
 """Language detection by Whisper base, for benchmarks/predict.py: runs in a venv of its own, benchmarks/whisper.lock.
 
-    .venv-whisper/bin/python benchmarks/whisper_peer.py FILE...
+    .venv-whisper/bin/python benchmarks/whisper_peer.py [--languages es,fr] FILE...      # -: a file a line, from stdin
 
-One JSON object: languages, seconds of each clip after the model was loaded, file to language, one thread, int8. The
-weights are Whisper base as converted for CTranslate2, which two packages carry in halves.
+One JSON object: languages (the likeliest, or the likeliest of those named), seconds of each clip after the model was
+loaded, file to language, one thread, int8. The weights are Whisper base as converted for CTranslate2, which two
+packages carry in halves.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -49,11 +51,17 @@ def main() -> None:
     from faster_whisper import WhisperModel
     from faster_whisper.audio import decode_audio
 
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--languages", type=lambda text: set(text.split(",")), default=set())
+    parser.add_argument("files", nargs="+")
+    given = parser.parse_args()
     model = WhisperModel(str(model_folder()), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
     languages, seconds = [], []
-    for path in sys.argv[1:]:
+    for path in sys.stdin.read().splitlines() if given.files == ["-"] else given.files:
         start = time.perf_counter()
-        language, _, _ = model.detect_language(decode_audio(path))
+        language, _, probabilities = model.detect_language(decode_audio(path))
+        if given.languages:  # the likeliest first
+            language = next(name for name, _ in probabilities if name in given.languages)
         seconds.append(time.perf_counter() - start)
         languages.append(language)
     print(json.dumps({"languages": languages, "seconds": seconds}))
