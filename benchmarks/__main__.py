@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,18 @@ NAMES = ("data_path", "disk", "changes", "scale", "manifest", "train", "predict"
 
 
 def machine() -> str:
-    """Processor, cores, memory, Python."""
+    """Processor, cores, memory, NVIDIA's GPUs, Python."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    gpus = ""
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
+        gpus = "".join(f"{name}, " for name in names)
     return (
         f"{models[0] if models else platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"{gigabytes:.0f} GB, Python {platform.python_version()}"
+        f"{gigabytes:.0f} GB, {gpus}Python {platform.python_version()}"
     )
 
 
