@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stages.auditing import picture, probes, tables, verdict, voices
 from stages.auditing.file_properties import Recordings, file_properties, read_recordings
@@ -41,6 +42,13 @@ MOST_CLIPS = 200_000  # are listened to, for copies above all: more would take g
 
 
 def run(params: Params) -> None:
+    # The matrices are small: more threads would wait for each other, and the number of cores must change no digit.
+    with threadpool_limits(1):
+        examine(params)
+
+
+def examine(params: Params) -> None:
+    """All of the audit: listen, score, judge, write, and fail where the gate says so."""
     listed = read_manifest()
     chosen = [listed[i] for i in probes.sample(listed, MOST_CLIPS, params.audit.seed)]
     statistics = measure(LOGMEL, chosen, params.execution)
