@@ -56,7 +56,7 @@ def write_groups(folder: Path, rows: Sequence[Row]) -> list[str]:
 
 def write_suggestion(folder: Path, rows: Sequence[Row], suggestion: Suggestion, groups_known: bool) -> None:
     table = [] if groups_known else [
-        {"path": row.path, "language": row.language, "group": group}
+        {"language": row.language, "group": group, "path": row.path}
         for row, group in zip(rows, suggestion.groups.tolist(), strict=True)
     ]  # fmt: skip
     write_csv(folder / "suggested_groups.csv", ("path", "language", "group"), table)

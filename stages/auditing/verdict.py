@@ -16,6 +16,7 @@ SPOKEN_OF = {
     "silence": "the pauses between the words",
     "file": "the properties of the files",
 }
+FAR_BETTER = 0.2
 NOT_LANGUAGE = ("silence", "file")
 
 
@@ -135,7 +136,7 @@ def _random_clause(findings: Findings) -> str:
     if not pairs:
         return ""
     gain, name, own, other = max(pairs, key=lambda pair: pair[0])
-    if gain < 0.1:
+    if gain < FAR_BETTER:
         return ""
     return (
         f"; a random split would look far better without hearing a word ({SPOKEN_OF[name]}: "
