@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from stages.learning import metrics, plots
-from stages.learning.dataset import index_windows
-from stages.learning.intervals import interval, scores_of, threshold_intervals
+from stages.learning.baselines import majority_right, mel_lda_right
+from stages.learning.dataset import Windows, index_windows
+from stages.learning.intervals import interval, mean_of, scores_of, threshold_intervals
 from stages.learning.metrics import Interval
 from stages.learning.model_file import CALIBRATED, ModelSettings, load_model
 from stages.learning.scoring import Scored, score_clips
@@ -50,9 +51,8 @@ Values = dict[str, Any]
 def run(params: Params) -> None:
     model, settings = load_model(CALIBRATED)
     rows, strangers = read_manifest(), settings.train.unknown_languages
-    windows = index_windows(
-        FEATURES, [row for row in rows if row.language not in strangers], settings.languages, "test"
-    )
+    known = [row for row in rows if row.language not in strangers]
+    windows = index_windows(FEATURES, known, settings.languages, "test")
     if not len(windows):
         raise SplitError(
             "expected test clips, found none in the manifest that came through the stages; raise "
@@ -63,6 +63,8 @@ def run(params: Params) -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     values = headline(scored, as_trained, settings, params.evaluate)
+    training = index_windows(FEATURES, known, settings.languages, "train")
+    values["ladder"] = ladder(scored, training, windows, params.evaluate)
     detection = None
     if strangers and settings.unknown_threshold is not None:
         foreign = index_windows(FEATURES, [row for row in rows if row.language in strangers], strangers, "test")
@@ -129,6 +131,22 @@ def headline(scored: Scored, as_trained: Scored, settings: ModelSettings, params
         "n_languages": len(scored.languages),
         "split": split_label,
     }
+
+
+def ladder(scored: Scored, training: Windows, test: Windows, params: EvaluateParams) -> Values:
+    """The same test clips answered without a model of speech; `above_mel_lda` is how much more the model scores."""
+    right = {
+        "majority": majority_right(training, scored),
+        "mel_lda": mel_lda_right(training, test),
+        "model": scored.predicted == scored.labels,
+    }
+    columns = {name: mean_of(found.astype(float)) for name, found in right.items()}
+    difference = right["model"].astype(float) - right["mel_lda"]
+    columns["above_mel_lda"] = mean_of(difference)
+    found = interval(columns, scored.groups, params.bootstrap_samples, params.seed)
+    values: Values = {"chance": {"accuracy": rounded(1 / len(scored.languages))}}
+    values |= {name: with_interval("accuracy", float(of.mean()), found[name]) for name, of in right.items()}
+    return values | with_interval("above_mel_lda", float(difference.mean()), found["above_mel_lda"])
 
 
 def unknown_scores(detection: Detection, scored: Scored, threshold: float, params: EvaluateParams) -> Values:
@@ -249,6 +267,12 @@ def closing_lines(values: Values) -> list[str]:
         f"calibration error {values['ece']:.3f} ({values['ece_before']:.3f} before); temperature "
         f"{values['temperature']:.3f}, fitted on {values['calibrated_on']}",
     ]
+    rungs = values["ladder"]
+    lda = rungs["mel_lda"]
+    lines.append(
+        f"baselines: majority {rungs['majority']['accuracy']:.4f}; discriminant on mel statistics "
+        f"{lda['accuracy']:.4f}, {lda['accuracy_low']:.4f} to {lda['accuracy_high']:.4f}"
+    )
     if "unknown" in values:
         found = values["unknown"]
         lines.append(

@@ -26,7 +26,7 @@ from stages.pipeline.params import EvaluateParams, load_params
 
 SCORES = {"accuracy", "macro_f1", "top3", "log_loss", "log_loss_before", "ece", "ece_before", "eer", "cavg", "cavg_min"}
 KEYS = {f"{name}{end}" for name in SCORES for end in ("", "_low", "_high")} | {
-    "temperature", "calibrated_on", "chance", "n_clips", "n_groups", "n_languages", "split",
+    "temperature", "calibrated_on", "chance", "ladder", "n_clips", "n_groups", "n_languages", "split",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ _NUMBERS_AT_ONCE = 4_000_000
 _TRIALS_IN_ALL = 300_000_000  # of scores that need a sorted list for each draw
 _LEAST_DRAWS = 200
 
-__all__ = ["Interval", "Score", "draws_of_groups", "interval", "scores_of", "threshold_intervals"]
+__all__ = ["Interval", "Score", "draws_of_groups", "interval", "mean_of", "scores_of", "threshold_intervals"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def percentiles(values: np.ndarray, over: str) -> Interval:
     return Interval(float(low), float(high), over)
 
 
-def _mean(values: np.ndarray) -> Score:
+def mean_of(values: np.ndarray) -> Score:
+    """The mean of (clips,) values."""
     columns = sparse.csr_array(np.stack([values, np.ones(len(values))], axis=1))
     return Score(columns, lambda sums: sums[0] / sums[1])
 
@@ -137,10 +138,10 @@ def scores_of(scores: np.ndarray, labels: np.ndarray, bins: int) -> dict[str, Sc
     """
     predicted = scores.argmax(axis=1)
     out = {
-        "accuracy": _mean((predicted == labels).astype(float)),
+        "accuracy": mean_of((predicted == labels).astype(float)),
         "macro_f1": _macro_f1(predicted, labels, scores.shape[1]),
-        "top3": _mean(metrics.among_top(scores, labels, 3)),
-        "log_loss": _mean(-scores[np.arange(len(labels)), labels]),
+        "top3": mean_of(metrics.among_top(scores, labels, 3)),
+        "log_loss": mean_of(-scores[np.arange(len(labels)), labels]),
         "ece": _ece(scores, labels, bins),
     }
     cavg = _cavg(scores, labels)
