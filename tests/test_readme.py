@@ -78,7 +78,7 @@ def test_every_command_runs(tmp_path: Path) -> None:
     assert re.match(
         r"\.\./recordings/es/speaker0\.mp3  (es|l1) 0\.\d+", output["python -m app.predict ../recordings/es/*.mp3"]
     )
-    assert "accuracy" in output["dvc metrics diff"]
+    assert "log_loss" in output["dvc metrics diff"]  # an accuracy of so few clips may stay the same
     assert "longer" in output["dvc exp show --only-changed --no-pager"]
     assert "article" in output["dvc exp show --only-changed --no-pager"]
     assert (project.folder / "dvc_plots/index.html").is_file()
