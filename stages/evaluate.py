@@ -1,7 +1,7 @@
 """Evaluate: the trained model on the test split -> metrics/evaluate.
 
 metrics.json       the headline numbers, each with its 95 % interval, bootstrapped over groups
-predictions.csv    every clip: actual, predicted, probability
+predictions.csv    every clip: actual, predicted, probability; extra_predictions.csv those of evaluate.extra_corpora
 confusion.csv      actual,predicted for `dvc plots`; confusion.png is the same as a picture
 per_language.csv   recall with interval, precision, F1; per_language.png
 reliability.csv    how sure against how right; reliability.png, before and after calibration
@@ -23,6 +23,7 @@ import numpy as np
 
 from stages.learning import metrics, plots
 from stages.learning.baselines import majority_right, mel_lda_right
+from stages.learning.cross_corpus import ExtraCorpus, read_extra_corpus
 from stages.learning.dataset import Windows, index_windows
 from stages.learning.intervals import interval, mean_of, scores_of, threshold_intervals
 from stages.learning.metrics import Interval
@@ -38,6 +39,7 @@ from stages.pipeline.runner import stage_main
 log = logging.getLogger(__name__)
 
 FEATURES = Path("data/features")
+EXTRA = Path("data/extra")
 FOLDER = Path("metrics/evaluate")
 DIGITS = 4
 WORST = 10
@@ -76,7 +78,16 @@ def run(params: Params) -> None:
         other = score_clips(model, foreign, settings.languages, params.evaluate.batch_size)
         detection = detect(scored, other.tempered(settings.temperature))
         values["unknown"] = unknown_scores(detection, scored, settings.unknown_threshold, params.evaluate)
+    extra = {
+        name: read_extra_corpus(
+            EXTRA / name, model, settings.languages, settings.temperature, rows, params.evaluate.batch_size
+        )
+        for name in params.evaluate.extra_corpora
+    }
+    if extra:
+        values["extra_corpora"] = {name: extra_scores(corpus, params.evaluate) for name, corpus in extra.items()}
     write_json(FOLDER / "metrics.json", values)
+    write_extra_predictions(extra)
     write_tables(scored, as_trained, params.evaluate, values)
     write_detection(detection, settings)
     lines = closing_lines(values)
@@ -163,6 +174,41 @@ def unknown_scores(detection: Detection, scored: Scored, threshold: float, param
         "n_clips": int((~detection.known).sum()),
         "n_groups": len(foreign_groups),
     }
+
+
+def extra_scores(corpus: ExtraCorpus, params: EvaluateParams) -> Values:
+    """Of one corpus: open and closed set, each beside its chance. With one language only, closed would say nothing."""
+    scored, present = corpus.scored, corpus.present
+    columns = {"accuracy": mean_of(corpus.right.astype(float)), "closed": mean_of(corpus.right_closed.astype(float))}
+    found = interval(columns, scored.groups, params.bootstrap_samples, params.seed)
+    values = with_interval("accuracy", float(corpus.right.mean()), found["accuracy"])
+    values["chance"] = rounded(1 / len(scored.languages))
+    if len(present) > 1:
+        values |= with_interval("closed_accuracy", float(corpus.right_closed.mean()), found["closed"])
+        values["closed_chance"] = rounded(1 / len(present))
+    return values | {
+        "languages": " ".join(scored.languages[number] for number in present),
+        "interval_over": found["accuracy"].over,
+        "n_clips": len(scored.labels),
+        "n_groups": len(set(scored.groups)),
+        "n_heard_in_training": corpus.n_heard,
+        "n_in_other_languages": corpus.n_foreign,
+    }
+
+
+def write_extra_predictions(extra: dict[str, ExtraCorpus]) -> None:
+    rows = [
+        {
+            "corpus": name, "id": clip.id, "group": clip.group, "actual": clip.language,
+            "predicted": corpus.scored.languages[number], "probability": f"{p:.4f}",
+        }
+        for name, corpus in extra.items()
+        for clip, number, p in zip(
+            corpus.scored.clips, corpus.scored.predicted, corpus.scored.sureness, strict=True
+        )
+    ]  # fmt: skip
+    columns = ("corpus", "id", "group", "actual", "predicted", "probability")
+    write_csv(FOLDER / "extra_predictions.csv", columns, rows)
 
 
 def write_detection(detection: Detection | None, settings: ModelSettings) -> None:
@@ -273,6 +319,18 @@ def closing_lines(values: Values) -> list[str]:
         f"baselines: majority {rungs['majority']['accuracy']:.4f}; discriminant on mel statistics "
         f"{lda['accuracy']:.4f}, {lda['accuracy_low']:.4f} to {lda['accuracy_high']:.4f}"
     )
+    for name, found in values.get("extra_corpora", {}).items():
+        closed = (
+            f"; among its own {len(found['languages'].split())} languages {found['closed_accuracy']:.4f}, "
+            f"{found['closed_accuracy_low']:.4f} to {found['closed_accuracy_high']:.4f}, "
+            f"chance {found['closed_chance']:.4f}"
+            if "closed_accuracy" in found
+            else ""
+        )
+        lines.append(
+            f"{name}, never in training: {found['accuracy']:.4f}, {found['accuracy_low']:.4f} to "
+            f"{found['accuracy_high']:.4f}{closed} ({found['n_clips']} clips, {found['n_groups']} groups)"
+        )
     if "unknown" in values:
         found = values["unknown"]
         lines.append(

@@ -73,7 +73,7 @@ class Project:
         # few groups: fractions and a seed that leave none of the splits empty
         splits = {"seed": SEED, "test_fraction": 0.25, "validation_fraction": 0.2}
         self.values = merged(PARAMS, {"dataset": str(dataset), "manifest": splits})
-        for name in ("stages", "dvc.yaml", ".dvcignore", ".gitignore", "data/.gitignore"):
+        for name in ("stages", "dvc.yaml", ".dvcignore", ".gitignore", "data/.gitignore", "data/extra/.gitignore"):
             source, target = ROOT / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():

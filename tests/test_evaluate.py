@@ -134,7 +134,7 @@ def scored(languages: int, clips: int, certainty: float = 2.0) -> Scored:
 @pytest.mark.parametrize("languages", [2, 12, 176])
 def test_pictures_of_few_and_many_languages(languages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "FOLDER", tmp_path)
-    params = EvaluateParams(batch_size=8, bootstrap_samples=100, seed=1, calibration_bins=10)
+    params = EvaluateParams(batch_size=8, bootstrap_samples=100, seed=1, calibration_bins=10, extra_corpora={})
     made = scored(languages, 400)
     write_tables(made, made.tempered(0.5), params, {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6})
     for name in ("confusion", "per_language", "reliability"):

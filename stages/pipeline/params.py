@@ -184,6 +184,9 @@ class EvaluateParams(Section):
     bootstrap_samples: int = Field(ge=100, le=100000, description="draws for the 95 % intervals")
     seed: int = Field(ge=0, description="of those draws")
     calibration_bins: int = Field(ge=2, le=100, description="bins of the calibration error and the reliability plot")
+    extra_corpora: dict[Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")], Annotated[str, Field(min_length=1)]] = Field(
+        description="name: folder or table, laid out as `dataset` may be; only scored, never in training"
+    )
 
 
 class RobustnessParams(Section):
