@@ -8,10 +8,10 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(sh
 UV := 0.13.9
 READY := .venv/.ready
 
-.PHONY: help setup setup-gpu repro test test-slow bench check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro compare-splits test test-slow bench check format lock clean clean-reuse
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## make .venv with the pinned packages
 
@@ -33,6 +33,9 @@ setup-gpu: $(READY) ## then replace TensorFlow by its build for NVIDIA GPUs
 repro: $(READY) ## build what has changed, from the corpus to the report, and print the result
 	@dvc repro
 	@cat metrics/evaluate/summary.txt
+
+compare-splits: $(READY) ## run the pipeline after a split by group and after a random one, and print both scores
+	@python -m benchmarks.compare_splits
 
 test: $(READY) ## run the tests (a few minutes)
 	@python -m pytest -n 2 --dist loadfile -m "not slow"
