@@ -25,7 +25,7 @@ from stages.damage.conditions import Clip, Damaged, Task, choose, choose_voices,
 from stages.damage.picture import robustness_picture
 from stages.damage.scores import Score, score_conditions
 from stages.learning.metrics import pool_windows
-from stages.learning.model_file import MODEL, ModelSettings, load_model
+from stages.learning.model_file import CALIBRATED, ModelSettings, load_model
 from stages.pipeline.backends import run_tasks
 from stages.pipeline.errors import SplitError
 from stages.pipeline.ffmpeg_pipe import find_ffmpeg
@@ -54,8 +54,9 @@ def run(params: Params) -> None:
     if wanted.codecs:
         ffmpeg = find_ffmpeg(params.decode.ffmpeg)
         check_encoders(wanted.codecs, ffmpeg)
-    clips = choose(find_clips(SOUND, read_manifest()), wanted.max_clips, wanted.seed)
-    network, settings = load_model(MODEL)
+    network, settings = load_model(CALIBRATED)
+    known = [row for row in read_manifest() if row.language not in settings.train.unknown_languages]
+    clips = choose(find_clips(SOUND, known), wanted.max_clips, wanted.seed)
     labels = labels_of(clips, settings.languages)
     voices = choose_voices(clips, wanted.seed)
     conditions = conditions_of(wanted, has_babble=any(voices))

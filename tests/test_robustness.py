@@ -266,6 +266,15 @@ def test_a_project_from_recordings_to_curves(
     (only,) = read_table(project).values()
     assert (only["condition"], only["n_clips"]) == ("undamaged", "3")
 
+    rows = read_manifest()
+    write_manifest([row if row.language == "l0" else row._replace(language="xx") for row in rows])
+    with pytest.raises(SplitError, match=r"the model lacks: xx"):
+        robustness.run(load_params())
+    settings = json.loads(Path("models/calibrated/model.json").read_text())
+    settings["train"]["unknown_languages"] = ["xx"]
+    Path("models/calibrated/model.json").write_text(json.dumps(settings))
+    robustness.run(load_params())  # they were kept out of training, so they are not asked about
+
     no_test = [row._replace(split="train") for row in read_manifest()]
     write_manifest(no_test)
     with pytest.raises(SplitError, match=r"expected test clips, found none.*manifest\.test_fraction"):
