@@ -179,10 +179,15 @@ def unknown_scores(detection: Detection, scored: Scored, threshold: float, param
 def extra_scores(corpus: ExtraCorpus, params: EvaluateParams) -> Values:
     """Of one corpus: open and closed set, each beside its chance. With one language only, closed would say nothing."""
     scored, present = corpus.scored, corpus.present
-    columns = {"accuracy": mean_of(corpus.right.astype(float)), "closed": mean_of(corpus.right_closed.astype(float))}
+    columns = {
+        "accuracy": mean_of(corpus.right.astype(float)),
+        "closed": mean_of(corpus.right_closed.astype(float)),
+        "ece": scores_of(scored.scores, scored.labels, params.calibration_bins)["ece"],
+    }
     found = interval(columns, scored.groups, params.bootstrap_samples, params.seed)
     values = with_interval("accuracy", float(corpus.right.mean()), found["accuracy"])
     values["chance"] = rounded(1 / len(scored.languages))
+    values |= with_interval("ece", metrics.ece(scored.scores, scored.labels, params.calibration_bins), found["ece"])
     if len(present) > 1:
         values |= with_interval("closed_accuracy", float(corpus.right_closed.mean()), found["closed"])
         values["closed_chance"] = rounded(1 / len(present))
