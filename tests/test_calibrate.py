@@ -12,11 +12,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 from learning_project import LABEL, ROOT, make_project
-from test_evaluate import run as evaluate
 from test_evaluate import table
 
+from stages import calibrate, evaluate
 from stages.learning.model_file import FeatureSettings, ModelSettings, fresh_network, load_model, save_model
 from stages.learning.runtime import keras
+from stages.pipeline.errors import SplitError
 from stages.pipeline.params import load_params
 
 
@@ -38,7 +39,8 @@ def with_model(project: Path, languages: tuple[str, ...] = ("l0", "l1", "l2")) -
     return project
 
 
-def run(project: Path, expected: int = 0, stage: str = "calibrate") -> str:
+def run(project: Path, stage: str, expected: int = 0) -> str:
+    """The stage as a process of its own; what it says."""
     done = subprocess.run(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
@@ -53,9 +55,10 @@ def values_of(project: Path, stage: str) -> dict[str, object]:
     return values
 
 
-def test_a_model_that_is_too_sure_is_calibrated(tmp_path: Path) -> None:
+def test_a_model_that_is_too_sure_is_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = with_model(make_project(tmp_path / "p", clips_per_group=6))
-    run(project)
+    monkeypatch.chdir(project)
+    calibrate.run(load_params())
     values = values_of(project, "calibrate")
     before, after = load_model(project / "models/model"), load_model(project / "models/calibrated")
     for one, other in zip(before[0].get_weights(), after[0].get_weights(), strict=True):
@@ -70,7 +73,7 @@ def test_a_model_that_is_too_sure_is_calibrated(tmp_path: Path) -> None:
     assert card.startswith("# Card\n")
     assert f"temperature of {after[1].temperature:.3f}" in card
 
-    evaluate(project)
+    evaluate.run(load_params())
     scores = values_of(project, "evaluate")
     assert scores["temperature"] == values["temperature"]
     assert scores["ece"] < scores["ece_before"]  # type: ignore[operator]
@@ -78,36 +81,38 @@ def test_a_model_that_is_too_sure_is_calibrated(tmp_path: Path) -> None:
     assert "unknown" not in scores
     assert table(project / "metrics/evaluate/unknown.csv") == []
     first = {path.name: path.read_bytes() for path in (project / "models/calibrated").iterdir()}
-    run(project)
+    calibrate.run(load_params())
     assert first == {path.name: path.read_bytes() for path in (project / "models/calibrated").iterdir()}
 
 
-def test_without_a_validation_split_the_temperature_is_one(tmp_path: Path) -> None:
+def test_without_a_validation_split_the_temperature_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = with_model(make_project(tmp_path / "p", clips_per_group=3, split_of_group=("train", "test")))
-    assert "there is no validation split" in run(project)
+    monkeypatch.chdir(project)
+    calibrate.run(load_params())
     assert values_of(project, "calibrate")["temperature"] == 1.0
-    evaluate(project)
+    evaluate.run(load_params())
     scores = values_of(project, "evaluate")
     assert scores["ece"] == scores["ece_before"]
     assert scores["calibrated_on"] == "none: there is no validation split"
 
 
-def test_unknown_languages_from_training_to_the_report(tmp_path: Path) -> None:
+def test_unknown_languages_from_training_to_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = ("train", "train", "validation", "validation", "test", "test")
     changes = {"train.unknown_languages": ["l1", "l3"], "train.epochs": 3}
     project = make_project(
         tmp_path / "p", languages=4, clips_per_group=6, split_of_group=splits, changes=changes
     )  # fmt: skip
     features = {path: path.stat().st_mtime_ns for path in (project / "data/features").iterdir()}
-    run(project, stage="train")
+    run(project, "train")
     assert load_model(project / "models/model")[1].languages == ("l0", "l2")
-    run(project)
+    monkeypatch.chdir(project)
+    calibrate.run(load_params())
     fitted = values_of(project, "calibrate")
     threshold = load_model(project / "models/calibrated")[1].unknown_threshold
     assert threshold == pytest.approx(fitted["unknown_threshold"], abs=1e-4)
     assert fitted["unknown_clips"] == 24
-    log = evaluate(project)
-    assert "unknown languages:" in log
+    evaluate.run(load_params())
+    assert "unknown languages:" in (project / "metrics/evaluate/summary.txt").read_text()
     values = values_of(project, "evaluate")
     assert values["n_clips"] == 22  # two languages, two groups of six, less a rejected one each
     found = values["unknown"]
@@ -122,21 +127,24 @@ def test_unknown_languages_from_training_to_the_report(tmp_path: Path) -> None:
     assert features == {path: path.stat().st_mtime_ns for path in (project / "data/features").iterdir()}
 
 
-def test_unknown_languages_that_cannot_be_told(tmp_path: Path) -> None:
+def test_unknown_languages_that_cannot_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, object] = {"train.unknown_languages": ["l2", "xx"]}
     project = make_project(
         tmp_path / "p", clips_per_group=2, split_of_group=("train", "test"), changes=changes
     )  # fmt: skip
-    log = run(project, expected=2, stage="train")
+    log = run(project, "train", expected=2)
     assert "train.unknown_languages names xx; the manifest has l0, l1, l2" in log
     other = make_project(
         tmp_path / "q", clips_per_group=2, split_of_group=("train", "test"),
         changes={"train.unknown_languages": ["l2"]},
     )  # fmt: skip
-    log = run(with_model(other, ("l0", "l1")), expected=4)
-    assert "to fit the threshold between them; received 0 and 0. Raise manifest.validation_fraction" in log
+    monkeypatch.chdir(with_model(other, ("l0", "l1")))
+    with pytest.raises(SplitError, match=r"between them; received 0 and 0\. Raise manifest\.validation_fraction"):
+        calibrate.run(load_params())
 
 
 def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", languages=2, clips_per_group=2)
-    assert "expected a trained model in models/model, found no model.json; run `dvc repro train`" in run(project, 74)
+    assert "expected a trained model in models/model, found no model.json; run `dvc repro train`" in run(
+        project, "calibrate", 74
+    )

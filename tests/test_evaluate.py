@@ -72,8 +72,9 @@ def test_writes_all_tables_and_they_agree(tmp_path: Path) -> None:
     log = run(project)
     folder = project / "metrics/evaluate"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "confusion.csv", "confusion.png", "metrics.json", "per_language.csv", "per_language.png", "predictions.csv",
-        "reliability.csv", "reliability.png", "summary.txt", "unknown.csv", "unknown.png", "worst.json",
+        "confusion.csv", "confusion.png", "extra_predictions.csv", "metrics.json", "per_language.csv",
+        "per_language.png", "predictions.csv", "reliability.csv", "reliability.png", "summary.txt",
+        "unknown.csv", "unknown.png", "worst.json",
     ]  # fmt: skip
     values = json.loads((folder / "metrics.json").read_text())
     assert set(values) == KEYS
