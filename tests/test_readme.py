@@ -102,6 +102,6 @@ def test_every_reason_code_is_explained() -> None:
     archives = (ROOT / "stages/pipeline/archives.py").read_text(encoding="utf-8")
     reasons |= set(re.findall(r'(?:name|""|return),? "([a-z_]+)", f?"', archives))
     reasons |= set(re.findall(r'\(\s*"(duplicate_[a-z]+|conflicting_labels)"', code))
-    reasons |= set(re.findall(r'row\.path, "([a-z_]+)"', code))
+    reasons |= set(re.findall(r'row\.path, "([a-z_]+)",', code))
     assert {"too_large", "damaged_archive", "encrypted", "not_audio"} < reasons
     assert not {reason for reason in reasons if f"`{reason}`" not in README}
