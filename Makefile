@@ -32,7 +32,7 @@ setup-gpu: $(READY) ## then replace TensorFlow by its build for NVIDIA GPUs
 
 repro: $(READY) ## build what has changed, from the corpus to the report, and print the result
 	@dvc repro
-	@cat metrics/evaluate/summary.txt
+	@cat metrics/audit/verdict.txt metrics/evaluate/summary.txt
 
 compare-splits: $(READY) ## run the pipeline after a split by group and after a random one, and print both scores
 	@python -m benchmarks.compare_splits

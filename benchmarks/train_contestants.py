@@ -157,7 +157,8 @@ def copy_rate(seconds: float) -> float:
 def shortest(work: Callable[[], None], seconds: float) -> float:
     """The shortest of the runs of `work` that `seconds` have room for, after one that compiles; in seconds."""
     work()
-    times, end = [], time.monotonic() + seconds
+    times: list[float] = []
+    end = time.monotonic() + seconds
     while time.monotonic() < end or not times:
         start = time.monotonic()
         work()

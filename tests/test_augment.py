@@ -12,7 +12,7 @@ from stages.learning.runtime import keras
 from stages.pipeline.params import AugmentParams
 
 OFF: dict[str, Any] = dict.fromkeys(AugmentParams.model_fields, 0)
-ALL = {
+ALL: dict[str, Any] = {
     "crop_columns": 20, "time_stretch": 0.2, "frequency_warp": 0.1, "equalise": 0.1, "noise_probability": 0.5,
     "noise_loudest": 0.5, "band_limit_probability": 0.5, "reverb_probability": 0.5,
     "shorten_probability": 0.5, "frequency_masks": 2, "frequency_mask_bands": 5,
@@ -20,7 +20,7 @@ ALL = {
 }  # fmt: skip
 
 
-def layer(seed: int = 1, **values: float) -> Augment:
+def layer(seed: int = 1, **values: Any) -> Augment:
     return Augment(AugmentParams.model_validate(OFF | values, strict=False), seed)
 
 

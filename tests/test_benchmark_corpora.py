@@ -20,10 +20,12 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 sys.path[:0] = [str(DATA / "demo"), str(DATA / "human")]
 
 from demo_corpus import pico, texts, words  # noqa: E402
-from demo_corpus.errors import DemoError, DemoParamsError  # noqa: E402
+from demo_corpus.errors import DemoError, DemoParamsError, EngineCrashError  # noqa: E402
 from demo_corpus.render import sound  # noqa: E402
+from demo_corpus.settings import generator  # noqa: E402
 from demo_corpus.settings import load_params as load_demo_params  # noqa: E402
-from demo_corpus.speech import RATE_HZ  # noqa: E402
+from demo_corpus.speech import RATE_HZ, say  # noqa: E402
+from demo_corpus.voices import draw_voice  # noqa: E402
 from human_corpus.__main__ import read_item  # noqa: E402
 from human_corpus.errors import HumanParamsError  # noqa: E402
 from human_corpus.settings import load_params as load_human_params  # noqa: E402
@@ -180,3 +182,19 @@ def test_the_voices_of_a_clip_differ_by_language_only() -> None:
     drawn = [pico.draw_pico_voice(language, "test", 3, params) for language in params.languages]
     assert len({(voice.speed, voice.pitch) for voice in drawn}) == 1
     assert len({voice.variant for voice in drawn}) == 5
+
+
+def test_a_text_that_the_engine_dies_on_is_replaced() -> None:
+    params = load_demo_params(PARAMS, "demo20")
+    place = ("de", "train", 1292)
+    voice = draw_voice(*place, params)
+    deadly = (
+        "Schuhe nach und nach mir guck den. Ich freue mich auf die Ferien: Haussa. Ewigen ich bis mal mauer. "
+        "Verschicken oder wien ihrem frauen finden aus die pro. Und meier richtig erzeugnisse ich lieben zweites als. "
+        "Donnerstag, 10. Februar 2095. Bild und tage du als die. Wurde ein circa köpfen die es der ist. "
+        "5116 Peruanische Inti. Am ich die der."
+    )
+    with pytest.raises(EngineCrashError, match="signal 11"):
+        say(deadly, voice, 10 * voice.size + 0.1, int(generator(params.seed, "sound", "de/train/1292").integers(2**31)))
+    pytest.importorskip("wordfreq")
+    assert sound(*place, params).shape == (441000,)

@@ -114,7 +114,7 @@ def test_the_kernel_takes_a_fourier_transform() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-@pytest.mark.parametrize("architecture", ["bands", "cnn5"])
+@pytest.mark.parametrize("architecture", ["bands", "bands_deep", "cnn5"])
 def test_probabilities_are_pooled_and_tempered_as_evaluate_does(
     tmp_path: Path, architecture: str, temperature: float
 ) -> None:

@@ -52,7 +52,7 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1]
-    architecture: Literal["bands", "cnn5"]
+    architecture: Literal["bands", "bands_deep", "cnn5"]
     languages: tuple[str, ...] = Field(min_length=1, max_length=10000, description="in the order of the outputs")
     features: FeatureSettings
     train: TrainParams

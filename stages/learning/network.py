@@ -11,7 +11,6 @@ Everything is built from keras.ops, so that any Keras backend runs it.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from stages.learning.runtime import accelerators, keras
@@ -212,5 +211,7 @@ def build_network(architecture: str, n_bands: int, n_columns: int | None, n_lang
 
     n_columns : width of the image; None lets a network that pools over time take any width.
     """
-    builder = {"cnn5": _cnn5, "bands": _bands, "bands_deep": partial(_bands, deep=True)}[architecture]
-    return builder((n_bands, n_columns), n_languages, dropout)
+    shape = (n_bands, n_columns)
+    if architecture == "cnn5":
+        return _cnn5(shape, n_languages, dropout)
+    return _bands(shape, n_languages, dropout, deep=architecture == "bands_deep")

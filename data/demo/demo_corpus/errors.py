@@ -7,6 +7,10 @@ class DemoError(Exception):
     exit_code = 1
 
 
+class EngineCrashError(DemoError):
+    """The synthesiser died on a text: another text may do."""
+
+
 class DemoParamsError(DemoError):
     """A knob in params.yaml is wrong."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from demo_corpus.effects import apply, draw_channel
 from demo_corpus.encode import encode
 from demo_corpus.engines import engine_of
-from demo_corpus.errors import DemoError
+from demo_corpus.errors import DemoError, EngineCrashError
 from demo_corpus.settings import DemoParams, generator
 from demo_corpus.texts import compose
 
@@ -50,9 +50,16 @@ def sound(language: str, split: str, index: int, params: DemoParams, scratch: st
     # No eSpeak voice says more than 4.5 words of six letters in a second at 215 words a minute
     words = int(params.clip_seconds * voice.words_per_minute / 60 * 1.5) + 5
     seconds = params.clip_seconds * voice.size + 0.1
-    for _ in range(6):
-        text = compose(language, split, key, words, params)
-        speech = engine.say(text, voice, seconds, int(random.integers(2**31)), scratch)
+    text_key = key
+    for attempt in range(6):
+        text = compose(language, split, text_key, words, params)
+        try:
+            speech = engine.say(text, voice, seconds, int(random.integers(2**31)), scratch)
+        except EngineCrashError:  # one of 30,000 German clips: that voice dies on that text
+            if attempt == 5:
+                raise
+            text_key = f"{key}/{attempt + 1}"
+            continue
         if len(speech) >= int(seconds * 22050):
             break
         words *= 2

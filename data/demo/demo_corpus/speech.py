@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from demo_corpus.errors import DemoError
+from demo_corpus.errors import DemoError, EngineCrashError
 from demo_corpus.speaker import OWN_VARIANT, UNKNOWN_VOICE
 from demo_corpus.timbre import with_timbre
 from demo_corpus.voices import VoiceDraw
@@ -27,7 +27,7 @@ def say(text: str, voice: VoiceDraw, seconds: float, noise_seed: int, scratch: s
     `scratch`: an existing folder for the speaker's own data; None for the system's.
 
     Returns: int16, shape (samples,), at RATE_HZ. Shorter than asked where the text ends sooner.
-    Raises: DemoError when eSpeak does not know the voice, crashes, or hangs.
+    Raises: DemoError when eSpeak does not know the voice; EngineCrashError when it crashes or hangs.
     """
     request = {
         "text": text,
@@ -45,7 +45,8 @@ def say(text: str, voice: VoiceDraw, seconds: float, noise_seed: int, scratch: s
             fault = "no such voice"
         else:
             fault = f"signal {-1000 - pcm}" if pcm <= -1000 else f"exit status {-pcm}"
-        raise DemoError(
+        kind = EngineCrashError if pcm <= -1000 else DemoError
+        raise kind(
             f"expected eSpeak NG to speak as {voice.name!r}, received: {fault}, on the text {text[:60]!r}. "
             "If the language is at fault, drop it from `languages` in data/demo/params.yaml."
         )
