@@ -8,10 +8,10 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(sh
 UV := 0.13.9
 READY := .venv/.ready
 
-.PHONY: help setup setup-gpu repro compare-splits test test-slow bench check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy check format lock clean clean-reuse
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 setup: $(READY) ## make .venv with the pinned packages
 
@@ -45,6 +45,12 @@ test-slow: $(READY) ## run the tests that take minutes each or fetch packages
 
 bench: $(READY) ## measure everything beside its peers, on idle cores (about an hour); writes benchmarks/results.md
 	@python -m benchmarks
+
+benchmark-accuracy: $(READY) ## measure what carries over to unheard voices, engines and people (hours without a GPU)
+	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra benchmark
+	@dvc repro $(addprefix data/benchmark/dvc.yaml:,panel_t_asterisk_to_tuxpaint panel_t_tuxpaint_to_asterisk)
+	@python benchmarks/accuracy.py
+	@python docs/fill_results.py
 
 check: $(READY) ## format, lint and types
 	@ruff format --check .

@@ -14,18 +14,14 @@ Beside our network (`bands_deep`, data/benchmark's augmentation) stand chance, L
 article's network with the article's recipe, each trained on the same clips, and Whisper base on the same test clips.
 Each contestant's answers are kept in data/benchmark/.answers; metrics/benchmark.json is made from all that are there.
 
-Synthesised clips go from the synthesiser through data/benchmark's channels straight to the feature path, without the
-MP3 in between; panel T's are the files of data/benchmark. Features are kept in data/benchmark/.features.
 Closed set: probabilities restricted to the test's languages. Intervals: bootstrapped over groups (voices, sources).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -36,20 +32,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from joblib import Parallel, delayed
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "data/demo")]
 
-from stages.logmel import log_mel  # noqa: E402
-from stages.pipeline.files import sha256_of_json  # noqa: E402
+from benchmarks.accuracy_corpora import (  # noqa: E402
+    BENCHMARK,
+    Clips,
+    joined,
+    recorded_corpus,
+    synthesised_corpus,
+    synthesised_params,
+)
 from stages.pipeline.params import Params, load_params, parse_params  # noqa: E402
-from stages.resample import resample  # noqa: E402
-from stages.resize import resize_to_image  # noqa: E402
 
-BENCHMARK = ROOT / "data/benchmark"
-FEATURES = BENCHMARK / ".features"
 ANSWERS = BENCHMARK / ".answers"
 CONTESTANTS = ("ours", "cnn5", "mel_lda", "whisper_base")
 OUT = ROOT / "metrics/benchmark.json"
@@ -70,113 +66,6 @@ ARTICLE: dict[str, Any] = {
     "learning_rates": [[0, 1e-3], [2, 1e-4]], "weight_decay": 0, "label_smoothing": 0, "dropout": 0.5,
     "class_weights": "none", "augment": None,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Clips:
-    """images : (clips, bands, columns) uint8; language, group, split : (clips,) text.
-
-    paths : (clips,) of recorded clips, in the corpus's folder; index : (clips,) of synthesised ones, in their split
-    """
-
-    images: np.ndarray
-    language: np.ndarray
-    group: np.ndarray
-    split: np.ndarray
-    paths: np.ndarray
-    index: np.ndarray
-
-    def of(self, chosen: np.ndarray) -> Clips:
-        return Clips(*(values[chosen] for values in vars(self).values()))
-
-
-def image(samples: np.ndarray, rate_hz: float, params: Params) -> np.ndarray:
-    """The first window of a clip, as the pipeline makes it: (bands, columns), uint8."""
-    pcm = resample(samples, rate_hz, params.resample)
-    frames_per_second = params.resample.rate_hz / params.logmel.hop_length
-    made = resize_to_image(log_mel(pcm, params.resample.rate_hz, params.logmel), frames_per_second, params.resize)
-    return np.asarray(made[0]).reshape(params.resize.height, params.resize.width)
-
-
-def synthesised(language: str, split: str, index: int, corpus: Any, params: Params) -> tuple[np.ndarray, str]:
-    """A clip's image, and its voice."""
-    from demo_corpus.effects import OUT_RATE_HZ
-    from demo_corpus.engines import engine_of
-    from demo_corpus.render import sound
-
-    voice = engine_of(corpus).draw(language, split, index, corpus).variant
-    return image(sound(language, split, index, corpus), OUT_RATE_HZ, params), voice
-
-
-def recorded(path: str, params: Params) -> np.ndarray:
-    import soundfile
-
-    samples, rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
-    return image(np.rint(samples.mean(axis=1)).astype(np.int16), rate_hz, params)
-
-
-def synthesised_params(name: str, train_clips: int = 0) -> Any:
-    from demo_corpus.settings import DemoParams
-
-    values = yaml.safe_load((BENCHMARK / "params.yaml").read_text(encoding="utf-8"))[name]
-    values["clips"]["train"] = min(values["clips"]["train"], train_clips)
-    return DemoParams.model_validate(values)
-
-
-def synthesised_corpus(name: str, train_clips: int, params: Params) -> Clips:
-    corpus = synthesised_params(name, train_clips)
-
-    def make() -> Clips:
-        jobs = [
-            (language, split, index)
-            for split in ("train", "validation", "test")
-            for index in range(corpus.clips.of(split))
-            for language in corpus.languages
-        ]
-        made = Parallel(n_jobs=-1, batch_size=16)(
-            delayed(synthesised)(*job, corpus=corpus, params=params) for job in jobs
-        )
-        images, voices = zip(*made, strict=True)
-        languages, splits, index = zip(*jobs, strict=True)
-        return Clips(np.stack(images), *map(np.array, (languages, voices, splits, [""] * len(jobs), index)))
-
-    return kept(name, corpus.model_dump(mode="json"), params, make)
-
-
-def recorded_corpus(name: str, params: Params) -> Clips:
-    folder = BENCHMARK / name
-
-    def make() -> Clips:
-        if not (folder / "corpus.csv").is_file():
-            sys.exit(f"expected a corpus in {folder}; build it: dvc repro data/benchmark/dvc.yaml:{name}")
-        with (folder / "corpus.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        images = Parallel(n_jobs=-1, batch_size=16)(
-            delayed(recorded)(str(folder / row["path"]), params=params) for row in rows
-        )
-        columns = ([row[key] for row in rows] for key in ("language", "group", "split", "path"))
-        return Clips(np.stack(images), *map(np.array, columns), np.zeros(len(rows), int))
-
-    return kept(name, yaml.safe_load((BENCHMARK / "params.yaml").read_text(encoding="utf-8"))[name], params, make)
-
-
-def kept(name: str, settings: Any, params: Params, make: Any) -> Clips:
-    """What `make` gives, from data/benchmark/.features where it was made before with the same settings."""
-    dumped = [params.model_dump(mode="json")[key] for key in ("resample", "logmel", "resize")]
-    path = FEATURES / f"{name}-{sha256_of_json([settings, dumped])[:12]}.npz"
-    if not path.is_file():
-        log.info("making %s", path.name)
-        clips = make()
-        FEATURES.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(partial_path, **vars(clips))
-        partial_path.replace(path)
-    with np.load(path) as stored:
-        return Clips(**{key: stored[key] for key in Clips.__dataclass_fields__})
-
-
-def joined(*parts: Clips) -> Clips:
-    return Clips(*(np.concatenate(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -228,28 +117,21 @@ def network_scores(clips: Clips, tests: dict[str, Clips], recipe: dict[str, Any]
 
 
 def lda_scores(clips: Clips, tests: dict[str, Clips]) -> Iterator[Any]:
-    """LDA on each band's mean and deviation over the columns that sound; the same form as `network_scores`."""
+    """LDA on each band's mean and deviation over time; the same form as `network_scores`."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    from stages.learning.mel_statistics import image_statistics
+
+    def statistics(images: np.ndarray) -> np.ndarray:
+        return np.stack([image_statistics(image) for image in images])
 
     languages = sorted(set(clips.language))
     model = LinearDiscriminantAnalysis(
         solver="lsqr", shrinkage="auto", priors=np.full(len(languages), 1 / len(languages))
     )
-    model.fit(mel_statistics(clips.images), clips.language)
+    model.fit(statistics(clips.images), clips.language)
     for name, test in tests.items():
-        yield name, model.predict_proba(mel_statistics(test.images)), languages
-
-
-def mel_statistics(images: np.ndarray) -> np.ndarray:
-    """(clips, bands, columns) -> (clips, 2 * bands)."""
-    out = np.empty((len(images), 2 * images.shape[1]), np.float32)
-    for i, picture in enumerate(images):
-        sounding = picture[:, picture.max(axis=0) > 0].astype(np.float32)
-        if sounding.shape[1]:
-            out[i] = np.concatenate([sounding.mean(axis=1), sounding.std(axis=1)])
-        else:
-            out[i] = 0
-    return out
+        yield name, model.predict_proba(statistics(test.images)), languages
 
 
 def answers(probabilities: np.ndarray, languages: list[str], test: Clips) -> np.ndarray:
@@ -313,7 +195,9 @@ def whisper(corpora: dict[str, Clips]) -> dict[str, np.ndarray]:
     return right
 
 
-def keep_answers(contestant: str, right: dict[str, np.ndarray], corpora: dict[str, Clips], train_clips: int) -> None:
+def keep_answers(
+    contestant: str, right: dict[str, np.ndarray], corpora: dict[str, Clips], settings: dict[str, int]
+) -> None:
     from benchmarks.__main__ import commit, machine
 
     groups = {name: clips.group[clips.split == "test"].tolist() for name, clips in corpora.items()}
@@ -321,7 +205,7 @@ def keep_answers(contestant: str, right: dict[str, np.ndarray], corpora: dict[st
     ANSWERS.mkdir(parents=True, exist_ok=True)
     kept_values = {
         "right": {name: values.astype(int).tolist() for name, values in right.items()}, "groups": groups,
-        "n_languages": languages, "train_clips_per_language": train_clips, "commit": commit(), "machine": machine(),
+        "n_languages": languages, **settings, "commit": commit(), "machine": machine(),
     }  # fmt: skip
     (ANSWERS / f"{contestant}.json").write_text(json.dumps(kept_values), encoding="utf-8")
 
@@ -349,13 +233,14 @@ def table(answered: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 for key, values in sorted(answered.items())
                 if f"synthetic:{name}" in values["right"]
             }
-    of_training = {key: ours[key] for key in ("train_clips_per_language", "commit", "machine")}
+    of_training = {key: ours[key] for key in ("train_clips_per_language", "epochs", "commit", "machine")}
     return out | of_training
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("contestants", nargs="*", help=f"of {', '.join(CONTESTANTS)}; all of them if none is named")
+    parser.add_argument("--epochs", type=int, default=OURS["epochs"], help="of our network")
     parser.add_argument("--train-clips", type=int, default=1500, help="synthesised ones of each language, at most")
     given = parser.parse_args()
     if unknown := sorted(set(given.contestants) - set(CONTESTANTS)):
@@ -369,9 +254,14 @@ def main() -> None:
         if contestant == "whisper_base":
             right = whisper(corpora)
         else:
-            scores_of = {"ours": network(OURS, params), "cnn5": network(ARTICLE, params), "mel_lda": lda_scores}
+            scores_of = {
+                "ours": network(OURS | {"epochs": given.epochs}, params),
+                "cnn5": network(ARTICLE, params),
+                "mel_lda": lda_scores,
+            }
             right = trained(scores_of[contestant], corpora)
-        keep_answers(contestant, right, corpora, given.train_clips)
+        settings = {"train_clips_per_language": given.train_clips, "epochs": given.epochs}
+        keep_answers(contestant, right, corpora, settings)
     answered = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(ANSWERS.glob("*.json"))}
     if "ours" in answered:
         OUT.parent.mkdir(parents=True, exist_ok=True)

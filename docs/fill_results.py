@@ -3,7 +3,8 @@
     python docs/fill_results.py --record demo   # the run that lies in metrics/ becomes docs/results/demo.json
     python docs/fill_results.py                 # write the tables between the marks in README.md
 
-`<!-- results:demo -->` takes demo.json and all demo-*.json. docs/scale.md's plan is filled too (docs/plan_scale.py).
+`<!-- results:demo -->` takes demo.json and all demo-*.json; `<!-- results:benchmark -->` takes metrics/benchmark.json.
+docs/scale.md's plan is filled too (docs/plan_scale.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 README = Path("README.md")
 RESULTS = Path("docs/results")
+BENCHMARK = Path("metrics/benchmark.json")
+_LADDER = (("chance", "chance"), ("mel_lda", "LDA on mel"), ("cnn5", "`cnn5`"), ("whisper_base", "Whisper base"))
 _BLOCK = re.compile(r"(<!-- results:([a-z0-9-]+) -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
 _HEAD = (
     "| run | split | test accuracy | 95 % interval | chance | macro-F1 | test clips | groups |\n"
@@ -40,8 +43,29 @@ def record(name: str) -> None:
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def benchmark_table(path: Path = BENCHMARK) -> str:
+    """Markdown: a row for each test set of the accuracy benchmark."""
+    if not path.is_file():
+        return "`make benchmark-accuracy` has not been run at full size yet.\n"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    head = ("test set", "accuracy", "95 % interval", "clips, groups", *(text for _, text in _LADDER))
+    rows = [head, ("---",) * len(head)]
+    for name, test in values.items():
+        if isinstance(test, dict):
+            others = ("" if test[key] is None else f"{test[key]:.3f}" for key, _ in _LADDER)
+            interval = f"{test['low']:.3f} to {test['high']:.3f}"
+            rows.append(
+                (name, f"{test['accuracy']:.3f}", interval, f"{test['n_clips']:,}, {test['n_groups']}", *others)
+            )
+    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    clips, epochs = values["train_clips_per_language"], values["epochs"]
+    return f"{text}\n<sub>{clips:,} training clips a language, {epochs} epochs</sub>\n"
+
+
 def table(name: str, results: Path) -> str:
     """Markdown: a row for each record of this name."""
+    if name == "benchmark":
+        return benchmark_table()
     paths = [path for path in sorted(results.glob("*.json")) if path.stem == name or path.stem.startswith(f"{name}-")]
     if not paths:
         return "No run is recorded here.\n"

@@ -1,0 +1,140 @@
+"""Corpora of the accuracy benchmark as images in memory, kept in data/benchmark/.features.
+
+Synthesised clips go from the synthesiser through data/benchmark's channels straight to the feature path, without the
+MP3 in between; panel T's are the files of data/benchmark.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from joblib import Parallel, delayed
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "data/demo")]
+
+from stages.logmel import log_mel  # noqa: E402
+from stages.pipeline.files import sha256_of_json  # noqa: E402
+from stages.pipeline.params import Params  # noqa: E402
+from stages.resample import resample  # noqa: E402
+from stages.resize import resize_to_image  # noqa: E402
+
+BENCHMARK = ROOT / "data/benchmark"
+FEATURES = BENCHMARK / ".features"
+log = logging.getLogger("accuracy")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """images : (clips, bands, columns) uint8; language, group, split : (clips,) text.
+
+    paths : (clips,) of recorded clips, in the corpus's folder; index : (clips,) of synthesised ones, in their split
+    """
+
+    images: np.ndarray
+    language: np.ndarray
+    group: np.ndarray
+    split: np.ndarray
+    paths: np.ndarray
+    index: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> Clips:
+        return Clips(*(values[chosen] for values in vars(self).values()))
+
+
+def image(samples: np.ndarray, rate_hz: float, params: Params) -> np.ndarray:
+    """The first window of a clip, as the pipeline makes it: (bands, columns), uint8."""
+    pcm = resample(samples, rate_hz, params.resample)
+    frames_per_second = params.resample.rate_hz / params.logmel.hop_length
+    made = resize_to_image(log_mel(pcm, params.resample.rate_hz, params.logmel), frames_per_second, params.resize)
+    return np.asarray(made[0]).reshape(params.resize.height, params.resize.width)
+
+
+def synthesised(language: str, split: str, index: int, corpus: Any, params: Params) -> tuple[np.ndarray, str]:
+    """A clip's image, and its voice."""
+    from demo_corpus.effects import OUT_RATE_HZ
+    from demo_corpus.engines import engine_of
+    from demo_corpus.render import sound
+
+    voice = engine_of(corpus).draw(language, split, index, corpus).variant
+    return image(sound(language, split, index, corpus), OUT_RATE_HZ, params), voice
+
+
+def recorded(path: str, params: Params) -> np.ndarray:
+    import soundfile
+
+    samples, rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
+    return image(np.rint(samples.mean(axis=1)).astype(np.int16), rate_hz, params)
+
+
+def synthesised_params(name: str, train_clips: int = 0) -> Any:
+    from demo_corpus.settings import DemoParams
+
+    values = yaml.safe_load((BENCHMARK / "params.yaml").read_text(encoding="utf-8"))[name]
+    values["clips"]["train"] = min(values["clips"]["train"], train_clips)
+    return DemoParams.model_validate(values)
+
+
+def synthesised_corpus(name: str, train_clips: int, params: Params) -> Clips:
+    corpus = synthesised_params(name, train_clips)
+
+    def make() -> Clips:
+        jobs = [
+            (language, split, index)
+            for split in ("train", "validation", "test")
+            for index in range(corpus.clips.of(split))
+            for language in corpus.languages
+        ]
+        made = Parallel(n_jobs=-1, batch_size=16)(
+            delayed(synthesised)(*job, corpus=corpus, params=params) for job in jobs
+        )
+        images, voices = zip(*made, strict=True)
+        languages, splits, index = zip(*jobs, strict=True)
+        return Clips(np.stack(images), *map(np.array, (languages, voices, splits, [""] * len(jobs), index)))
+
+    return kept(name, corpus.model_dump(mode="json"), params, make)
+
+
+def recorded_corpus(name: str, params: Params) -> Clips:
+    folder = BENCHMARK / name
+
+    def make() -> Clips:
+        if not (folder / "corpus.csv").is_file():
+            sys.exit(f"expected a corpus in {folder}; build it: dvc repro data/benchmark/dvc.yaml:{name}")
+        with (folder / "corpus.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        images = Parallel(n_jobs=-1, batch_size=16)(
+            delayed(recorded)(str(folder / row["path"]), params=params) for row in rows
+        )
+        columns = ([row[key] for row in rows] for key in ("language", "group", "split", "path"))
+        return Clips(np.stack(images), *map(np.array, columns), np.zeros(len(rows), int))
+
+    return kept(name, yaml.safe_load((BENCHMARK / "params.yaml").read_text(encoding="utf-8"))[name], params, make)
+
+
+def kept(name: str, settings: Any, params: Params, make: Callable[[], Clips]) -> Clips:
+    """What `make` gives, from data/benchmark/.features where it was made before with the same settings."""
+    dumped = [params.model_dump(mode="json")[key] for key in ("resample", "logmel", "resize")]
+    path = FEATURES / f"{name}-{sha256_of_json([settings, dumped])[:12]}.npz"
+    if not path.is_file():
+        log.info("making %s", path.name)
+        clips = make()
+        FEATURES.mkdir(parents=True, exist_ok=True)
+        partial_path = path.with_suffix(f".{os.getpid()}.tmp.npz")
+        np.savez(partial_path, **vars(clips))
+        partial_path.replace(path)
+    with np.load(path) as stored:
+        return Clips(**{key: stored[key] for key in Clips.__dataclass_fields__})
+
+
+def joined(*parts: Clips) -> Clips:
+    return Clips(*(np.concatenate(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))

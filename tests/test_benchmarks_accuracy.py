@@ -1,0 +1,50 @@
+"""The accuracy benchmark's table, from the contestants' answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import accuracy
+
+ROWS = {"demo20": 20, "pico5": 5, accuracy.PANELS[0]: 3, accuracy.PANELS[1]: 3}
+
+
+def answered(share: float, *, also: str = "") -> dict[str, object]:
+    right = {name: [1] * round(40 * share) + [0] * (40 - round(40 * share)) for name in ROWS}
+    right |= {f"synthetic:{name}": right[name] for name in accuracy.PANELS}
+    groups = {name: [f"g{number % 4}" for number in range(40)] for name in ROWS}
+    return {
+        "right": right, "groups": groups, "n_languages": ROWS, "train_clips_per_language": 7, "epochs": 2,
+        "commit": "abc", "machine": "a machine",
+    }  # fmt: skip
+
+
+def test_the_table_has_what_the_issue_of_it_asks_for() -> None:
+    table = accuracy.table({"ours": answered(0.9), "mel_lda": answered(0.5)})
+    for name, languages in ROWS.items():
+        row = table[name]
+        assert row["accuracy"] == 0.9
+        assert row["low"] <= 0.9 <= row["high"]
+        assert row["chance"] == pytest.approx(1 / languages, abs=1e-4)
+        assert (row["n_clips"], row["n_groups"]) == (40, 4)
+        assert (row["mel_lda"], row["cnn5"], row["whisper_base"]) == (0.5, None, None)
+    assert table["commit"] == "abc"
+
+
+def test_a_closed_set_is_the_tests_languages_only() -> None:
+    clips = accuracy.Clips(*(np.array(["es", "fr"]) for _ in range(6)))
+    probabilities = np.array([[0.8, 0.15, 0.05], [0.9, 0.04, 0.06]])
+    assert accuracy.answers(probabilities, ["de", "es", "fr"], clips).tolist() == ["es", "fr"]
+
+
+def test_lda_tells_a_plain_difference() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 60, (40, 16, 20)).astype(np.uint8)
+    language = np.array(["a", "b"])[np.arange(40) % 2]
+    images[language == "b", :8] += 90
+    text = np.array([""] * 40)
+    clips = accuracy.Clips(images, language, text, text, text, text)
+    ((name, scores, languages),) = accuracy.lda_scores(clips, {"itself": clips})
+    assert name == "itself"
+    assert (accuracy.answers(scores, languages, clips) == language).all()
