@@ -137,7 +137,8 @@ def lda_scores(clips: Clips, tests: dict[str, Clips]) -> Iterator[Any]:
 def answers(probabilities: np.ndarray, languages: list[str], test: Clips) -> np.ndarray:
     """The test's languages only (closed set where it has fewer than the model): (clips,) text."""
     allowed = [languages.index(language) for language in sorted(set(test.language))]
-    return np.array(languages)[allowed][probabilities[:, allowed].argmax(axis=1)]
+    named: np.ndarray = np.array(languages)[allowed][probabilities[:, allowed].argmax(axis=1)]
+    return named
 
 
 def network(recipe: dict[str, Any], params: Params) -> Callable[..., Iterator[Any]]:

@@ -30,6 +30,7 @@ from stages.resize import resize_to_image  # noqa: E402
 
 BENCHMARK = ROOT / "data/benchmark"
 FEATURES = BENCHMARK / ".features"
+_COLUMNS = ("language", "group", "split", "path")
 log = logging.getLogger("accuracy")
 
 
@@ -115,8 +116,8 @@ def recorded_corpus(name: str, params: Params) -> Clips:
         images = Parallel(n_jobs=-1, batch_size=16)(
             delayed(recorded)(str(folder / row["path"]), params=params) for row in rows
         )
-        columns = ([row[key] for row in rows] for key in ("language", "group", "split", "path"))
-        return Clips(np.stack(images), *map(np.array, columns), np.zeros(len(rows), int))
+        language, group, split, paths = (np.array([row[key] for row in rows]) for key in _COLUMNS)
+        return Clips(np.stack(images), language, group, split, paths, np.zeros(len(rows), int))
 
     return kept(name, yaml.safe_load((BENCHMARK / "params.yaml").read_text(encoding="utf-8"))[name], params, make)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accuracy
+from benchmarks.accuracy_corpora import Clips
 
 ROWS = {"demo20": 20, "pico5": 5, accuracy.PANELS[0]: 3, accuracy.PANELS[1]: 3}
 
@@ -33,7 +34,7 @@ def test_the_table_has_what_the_issue_of_it_asks_for() -> None:
 
 
 def test_a_closed_set_is_the_tests_languages_only() -> None:
-    clips = accuracy.Clips(*(np.array(["es", "fr"]) for _ in range(6)))
+    clips = Clips(*(np.array(["es", "fr"]) for _ in range(6)))
     probabilities = np.array([[0.8, 0.15, 0.05], [0.9, 0.04, 0.06]])
     assert accuracy.answers(probabilities, ["de", "es", "fr"], clips).tolist() == ["es", "fr"]
 
@@ -44,7 +45,7 @@ def test_lda_tells_a_plain_difference() -> None:
     language = np.array(["a", "b"])[np.arange(40) % 2]
     images[language == "b", :8] += 90
     text = np.array([""] * 40)
-    clips = accuracy.Clips(images, language, text, text, text, text)
+    clips = Clips(images, language, text, text, text, text)
     ((name, scores, languages),) = accuracy.lda_scores(clips, {"itself": clips})
     assert name == "itself"
     assert (accuracy.answers(scores, languages, clips) == language).all()
