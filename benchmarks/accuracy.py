@@ -55,7 +55,7 @@ log = logging.getLogger("accuracy")
 
 # what params.yaml's train section changes to; chosen on eSpeak's validation voices and on asterisk to tuxpaint
 OURS: dict[str, Any] = {
-    "architecture": "bands_deep", "epochs": 40, "batch_size": 256,
+    "architecture": "bands_deep", "epochs": 40, "batch_size": 64,
     "augment": {
         "time_stretch": 0.2, "frequency_warp": 0.15, "reverb_probability": 0.4, "noise_probability": 0.6,
         "noise_loudest": 0.6, "shorten_probability": 0.3,
