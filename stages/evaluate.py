@@ -21,17 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from stages.learning import metrics, plots
+from stages.learning import metrics
 from stages.learning.baselines import majority_right, mel_lda_right
 from stages.learning.cross_corpus import ExtraCorpus, read_extra_corpus
 from stages.learning.dataset import Windows, index_windows
 from stages.learning.intervals import interval, mean_of, scores_of, threshold_intervals
 from stages.learning.metrics import Interval
 from stages.learning.model_file import CALIBRATED, ModelSettings, load_model
+from stages.learning.score_tables import write_detection, write_extra_predictions, write_tables
 from stages.learning.scoring import Scored, score_clips
-from stages.learning.unknown import Detection, detect, detection_scores, error_curve, error_rates
+from stages.learning.unknown import Detection, detect, detection_scores
 from stages.pipeline.errors import SplitError
-from stages.pipeline.files import write_atomically, write_csv, write_json
+from stages.pipeline.files import write_atomically, write_json
 from stages.pipeline.manifest_table import read_manifest
 from stages.pipeline.params import EvaluateParams, Params
 from stages.pipeline.runner import stage_main
@@ -42,8 +43,6 @@ FEATURES = Path("data/features")
 EXTRA = Path("data/extra")
 FOLDER = Path("metrics/evaluate")
 DIGITS = 4
-WORST = 10
-WORST_CLIPS = 20  # ids listed for each of them
 NO_INTERVAL = Interval(float("nan"), float("nan"), "")
 
 
@@ -87,9 +86,9 @@ def run(params: Params) -> None:
     if extra:
         values["extra_corpora"] = {name: extra_scores(corpus, params.evaluate) for name, corpus in extra.items()}
     write_json(FOLDER / "metrics.json", values)
-    write_extra_predictions(extra)
-    write_tables(scored, as_trained, params.evaluate, values)
-    write_detection(detection, settings)
+    write_extra_predictions({name: corpus.scored for name, corpus in extra.items()}, FOLDER)
+    write_tables(scored, as_trained, params.evaluate, values, FOLDER)
+    write_detection(detection, settings, FOLDER)
     lines = closing_lines(values)
     with write_atomically(FOLDER / "summary.txt") as handle:
         handle.write("\n".join(lines) + "\n")
@@ -199,114 +198,6 @@ def extra_scores(corpus: ExtraCorpus, params: EvaluateParams) -> Values:
         "n_heard_in_training": corpus.n_heard,
         "n_in_other_languages": corpus.n_foreign,
     }
-
-
-def write_extra_predictions(extra: dict[str, ExtraCorpus]) -> None:
-    rows = [
-        {
-            "corpus": name, "id": clip.id, "group": clip.group, "actual": clip.language,
-            "predicted": corpus.scored.languages[number], "probability": f"{p:.4f}",
-        }
-        for name, corpus in extra.items()
-        for clip, number, p in zip(
-            corpus.scored.clips, corpus.scored.predicted, corpus.scored.sureness, strict=True
-        )
-    ]  # fmt: skip
-    columns = ("corpus", "id", "group", "actual", "predicted", "probability")
-    write_csv(FOLDER / "extra_predictions.csv", columns, rows)
-
-
-def write_detection(detection: Detection | None, settings: ModelSettings) -> None:
-    """unknown.csv and unknown.png; without unknown languages an empty table and a picture that says so."""
-    curve = error_curve(detection) if detection else None
-    rows = [] if curve is None else [
-        {"threshold": f"{t:.6f}", "refused_known": f"{refused:.6f}", "accepted_unknown": f"{accepted:.6f}"}
-        for t, refused, accepted in zip(curve.threshold, curve.refused_known, curve.accepted_unknown, strict=True)
-    ]  # fmt: skip
-    write_csv(FOLDER / "unknown.csv", ("threshold", "refused_known", "accepted_unknown"), rows)
-    at = error_rates(detection, settings.unknown_threshold) if detection and settings.unknown_threshold else None
-    plots.detection_picture(FOLDER / "unknown.png", curve, at, settings.train.unknown_languages)
-
-
-def write_tables(scored: Scored, as_trained: Scored, params: EvaluateParams, values: Values) -> None:
-    languages, labels, predicted = list(scored.languages), scored.labels, scored.predicted
-    names = np.array(languages)
-    rows = [
-        {
-            "id": clip.id,
-            "group": clip.group,
-            "actual": clip.language,
-            "predicted": says,
-            "probability": f"{p:.4f}",
-        }
-        for clip, says, p in zip(scored.clips, names[predicted], scored.sureness, strict=True)
-    ]
-    write_csv(FOLDER / "predictions.csv", ("id", "group", "actual", "predicted", "probability"), rows)
-    pairs = [{"actual": row["actual"], "predicted": row["predicted"]} for row in rows]
-    write_csv(FOLDER / "confusion.csv", ("actual", "predicted"), pairs)
-
-    title = f"test accuracy {values['accuracy']:.3f} [{values['accuracy_low']:.3f}, {values['accuracy_high']:.3f}]"
-    counts = metrics.confusion_matrix(predicted, labels, len(languages))
-    plots.confusion_picture(FOLDER / "confusion.png", counts, languages, title)
-    write_json(FOLDER / "worst.json", worst_confusions(scored))
-
-    scores = metrics.language_scores(predicted, labels, len(languages))
-    intervals = [language_interval(scored, number, params) for number in range(len(languages))]
-    columns = ("language", "recall", "recall_low", "recall_high", "precision", "f1", "n")
-    table = [
-        {
-            "language": language,
-            "recall": f"{score.recall:.4f}" if score.n else "",
-            "recall_low": f"{interval.low:.4f}" if interval else "",
-            "recall_high": f"{interval.high:.4f}" if interval else "",
-            "precision": f"{score.precision:.4f}",
-            "f1": f"{score.f1:.4f}" if score.n else "",
-            "n": score.n,
-        }
-        for language, score, interval in zip(languages, scores, intervals, strict=True)
-    ]
-    write_csv(FOLDER / "per_language.csv", columns, table)
-    plots.language_picture(FOLDER / "per_language.png", languages, scores, intervals, title)
-
-    bins = metrics.reliability(scored.scores, labels, params.calibration_bins)
-    bin_rows = [{name: f"{value:.4g}" for name, value in vars(b).items()} for b in bins]
-    write_csv(FOLDER / "reliability.csv", ("low", "high", "confidence", "accuracy", "n"), bin_rows)
-    before = metrics.reliability(as_trained.scores, labels, params.calibration_bins)
-    plots.reliability_picture(FOLDER / "reliability.png", before, bins, "test split")
-
-
-def language_interval(scored: Scored, number: int, params: EvaluateParams) -> Interval | None:
-    """Of one language's recall; None where it has no clips here."""
-    own = scored.labels == number
-    if not own.any():
-        return None
-    right = (scored.predicted == scored.labels)[own]
-    return metrics.bootstrap_accuracy(right, scored.groups[own], params.bootstrap_samples, params.seed)
-
-
-def worst_confusions(scored: Scored) -> list[dict[str, object]]:
-    """The commonest errors, most clips first: actual, predicted, how many, share of the language's clips, ids."""
-    counts = metrics.confusion_matrix(scored.predicted, scored.labels, len(scored.languages))
-    total = counts.sum(axis=1)
-    np.fill_diagonal(counts, 0)
-    order = [(int(a), int(p)) for a, p in zip(*np.nonzero(counts), strict=True)]
-    order.sort(key=lambda pair: (-counts[pair], pair))
-    out: list[dict[str, object]] = []
-    for actual, predicted in order[:WORST]:
-        inside = (scored.labels == actual) & (scored.predicted == predicted)
-        surest_first = sorted(
-            np.flatnonzero(inside).tolist(), key=lambda i: (-scored.scores[i].max(), scored.clips[i].id)
-        )
-        out.append(
-            {
-                "actual": scored.languages[actual],
-                "predicted": scored.languages[predicted],
-                "n": int(counts[actual, predicted]),
-                "share": round(float(counts[actual, predicted] / total[actual]), DIGITS),
-                "clips": [scored.clips[i].id for i in surest_first[:WORST_CLIPS]],
-            }
-        )
-    return out
 
 
 def closing_lines(values: Values) -> list[str]:

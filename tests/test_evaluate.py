@@ -16,10 +16,9 @@ from learning_project import LABEL, ROOT, make_project
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score
 
-from stages import evaluate
-from stages.evaluate import worst_confusions, write_tables
 from stages.learning.dataset import index_windows
 from stages.learning.model_file import FeatureSettings, ModelSettings, fresh_network, save_model
+from stages.learning.score_tables import worst_confusions, write_tables
 from stages.learning.scoring import Scored
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.params import EvaluateParams, load_params
@@ -133,11 +132,12 @@ def scored(languages: int, clips: int, certainty: float = 2.0) -> Scored:
 
 
 @pytest.mark.parametrize("languages", [2, 12, 176])
-def test_pictures_of_few_and_many_languages(languages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "FOLDER", tmp_path)
+def test_pictures_of_few_and_many_languages(languages: int, tmp_path: Path) -> None:
     params = EvaluateParams(batch_size=8, bootstrap_samples=100, seed=1, calibration_bins=10, extra_corpora={})
     made = scored(languages, 400)
-    write_tables(made, made.tempered(0.5), params, {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6})
+    write_tables(
+        made, made.tempered(0.5), params, {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}, tmp_path
+    )
     for name in ("confusion", "per_language", "reliability"):
         picture = matplotlib.image.imread(tmp_path / f"{name}.png")
         assert min(picture.shape[:2]) > 250
