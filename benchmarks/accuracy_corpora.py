@@ -22,6 +22,7 @@ from joblib import Parallel, delayed
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "data/demo")]
 
+from stages.decode import decode_file  # noqa: E402
 from stages.logmel import log_mel  # noqa: E402
 from stages.pipeline.files import sha256_of_json  # noqa: E402
 from stages.pipeline.params import Params  # noqa: E402
@@ -71,10 +72,7 @@ def synthesised(language: str, split: str, index: int, corpus: Any, params: Para
 
 
 def recorded(path: str, params: Params) -> np.ndarray:
-    import soundfile
-
-    samples, rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
-    return image(np.rint(samples.mean(axis=1)).astype(np.int16), rate_hz, params)
+    return image(*decode_file(path, params.decode), params)
 
 
 def synthesised_params(name: str, train_clips: int = 0) -> Any:
@@ -126,15 +124,16 @@ def kept(name: str, settings: Any, params: Params, make: Callable[[], Clips]) ->
     """What `make` gives, from data/benchmark/.features where it was made before with the same settings."""
     dumped = [params.model_dump(mode="json")[key] for key in ("resample", "logmel", "resize")]
     path = FEATURES / f"{name}-{sha256_of_json([settings, dumped])[:12]}.npz"
-    if not path.is_file():
-        log.info("making %s", path.name)
-        clips = make()
-        FEATURES.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(partial_path, **vars(clips))
-        partial_path.replace(path)
-    with np.load(path) as stored:
-        return Clips(**{key: stored[key] for key in Clips.__dataclass_fields__})
+    if path.is_file():
+        with np.load(path) as stored:
+            return Clips(**{key: stored[key] for key in Clips.__dataclass_fields__})
+    log.info("making %s", path.name)
+    clips = make()
+    FEATURES.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp.npz")
+    np.savez(unfinished, **vars(clips))
+    unfinished.replace(path)
+    return clips
 
 
 def joined(*parts: Clips) -> Clips:

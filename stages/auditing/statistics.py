@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from stages.auditing.near_duplicates import Fingerprint, Grid
+from stages.learning.mel_statistics import coarse_bands, spectrum_statistics
 from stages.pipeline.backends import run_tasks
 from stages.pipeline.errors import StorageError
 from stages.pipeline.manifest_table import Row
 from stages.pipeline.params import ExecutionParams
 from stages.pipeline.shards import Shard, blocks_of, list_shards
 
-MOST_BANDS = 64  # more are averaged: enough to tell voices, microphones and bandwidths
 QUIET_SHARE = 0.1  # of a clip's frames: its pauses
 _BLOCK_SECONDS = 60  # at once in memory; of a longer recording the first block makes the statistics
 _FEW_CLIPS = 256  # starting processes costs more
@@ -45,17 +45,13 @@ def clip_statistics(decibels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float
 
     decibels : (frames, bands) float32, at least one frame
     """
-    frames, bands = decibels.shape
-    edges = np.linspace(0, bands, min(bands, MOST_BANDS) + 1).round().astype(int)
-    coarse = np.add.reduceat(decibels, edges[:-1], axis=1) / np.diff(edges)  # (frames, <= MOST_BANDS)
-    mean = coarse.mean(axis=0)
+    coarse = coarse_bands(decibels)
     level = coarse.mean(axis=1)
-    overall = float(mean.mean())
-    quiet = max(1, int(QUIET_SHARE * frames))
+    quiet = max(1, int(QUIET_SHARE * len(coarse)))
     lowest = np.argpartition(level, quiet - 1)[:quiet]
     pauses, loud = np.quantile(level, [0.1, 0.9])
-    spectrum = np.concatenate([mean - overall, coarse.std(axis=0)])
-    return spectrum, coarse[np.sort(lowest)].mean(axis=0) - overall, float(loud), float(pauses)
+    silence = coarse[np.sort(lowest)].mean(axis=0) - coarse.mean()
+    return spectrum_statistics(coarse), silence, float(loud), float(pauses)
 
 
 def measure(folder: Path, rows: Sequence[Row], execution: ExecutionParams) -> Statistics:
