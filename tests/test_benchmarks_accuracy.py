@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 
 from benchmarks import accuracy
 from benchmarks.accuracy_corpora import Clips
+from stages.pipeline.params import load_params
 
 ROWS = {"demo20": 20, "pico5": 5, accuracy.PANELS[0]: 3, accuracy.PANELS[1]: 3}
 
@@ -39,13 +42,29 @@ def test_a_closed_set_is_the_tests_languages_only() -> None:
     assert accuracy.answers(probabilities, ["de", "es", "fr"], clips).tolist() == ["es", "fr"]
 
 
-def test_lda_tells_a_plain_difference() -> None:
+def plainly_different() -> Clips:
     rng = np.random.default_rng(0)
-    images = rng.integers(1, 60, (40, 16, 20)).astype(np.uint8)
+    images = rng.integers(1, 60, (40, 32, 32)).astype(np.uint8)
     language = np.array(["a", "b"])[np.arange(40) % 2]
     images[language == "b", :8] += 90
     text = np.array([""] * 40)
-    clips = Clips(images, language, text, text, text, text)
-    ((name, scores, languages),) = accuracy.lda_scores(clips, {"itself": clips})
-    assert name == "itself"
-    assert (accuracy.answers(scores, languages, clips) == language).all()
+    return Clips(images, language, text, text, text, text)
+
+
+def test_lda_tells_a_plain_difference() -> None:
+    clips = plainly_different()
+    model = accuracy.MelLda()
+    model.fit(clips)
+    assert (accuracy.answers(model.scores(clips), model.languages, clips) == clips.language).all()
+
+
+def test_training_goes_on_from_the_weights_that_it_had() -> None:
+    clips = plainly_different()
+    recipe = {"epochs": 1, "batch_size": 8, "augment": None, "again": {"epochs": 1, "learning_rate": 1e-9}}
+    model = accuracy.Network(recipe, load_params(accuracy.ROOT / "params.yaml"))
+    model.fit(clips)
+    first = model.trained.get_layer("logits").get_weights()[0]
+    other = copy(model)
+    other.fit(clips)
+    np.testing.assert_allclose(other.trained.get_layer("logits").get_weights()[0], first, atol=1e-6)
+    assert other.trained is not model.trained
