@@ -67,7 +67,7 @@ lock: $(READY) ## pin the newest versions that pyproject.toml allows
 		--extra cpu --extra cluster --extra export --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove what the pipeline built; DVC's cache stays, `dvc checkout` brings it back
-	@rm -rf data/manifest.csv data/manifest.json data/decoded data/resampled data/logmel data/features models/model models/calibrated models/export data/extra/*/
+	@rm -rf data/manifest.csv data/manifest.json data/decoded data/resampled data/logmel data/features models/model models/article models/calibrated models/export data/extra/*/
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 

@@ -45,6 +45,7 @@ from benchmarks.accuracy_corpora import (  # noqa: E402
     synthesised_corpus,
     synthesised_params,
 )
+from stages import article  # noqa: E402
 from stages.pipeline.params import Params, TrainParams, load_params, parse_params  # noqa: E402
 
 ANSWERS = BENCHMARK / ".answers"
@@ -64,10 +65,8 @@ OURS: dict[str, Any] = {
     },
     "again": {"epochs": 6, "learning_rate": 1e-3},
 }  # fmt: skip
-ARTICLE: dict[str, Any] = {
-    "architecture": "cnn5", "epochs": 5, "optimizer": "nadam", "schedule": "steps",
-    "learning_rates": [[0, 1e-3], [2, 1e-4]], "weight_decay": 0, "label_smoothing": 0, "dropout": 0.5,
-    "class_weights": "none", "augment": None, "again": {"epochs": 2, "learning_rates": [[0, 1e-3], [1, 1e-4]]},
+ARTICLE = article.RECIPE | {
+    "epochs": 5, "augment": None, "again": {"epochs": 2, "learning_rates": [[0, 1e-3], [1, 1e-4]]},
 }  # fmt: skip
 
 

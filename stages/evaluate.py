@@ -24,10 +24,10 @@ import numpy as np
 from stages.learning import metrics
 from stages.learning.baselines import majority_right, mel_lda_right
 from stages.learning.cross_corpus import ExtraCorpus, read_extra_corpus
-from stages.learning.dataset import Windows, index_windows
+from stages.learning.dataset import index_windows
 from stages.learning.intervals import interval, mean_of, scores_of, threshold_intervals
 from stages.learning.metrics import Interval
-from stages.learning.model_file import CALIBRATED, ModelSettings, load_model
+from stages.learning.model_file import ARTICLE, CALIBRATED, SETTINGS_NAME, ModelSettings, load_model
 from stages.learning.score_tables import write_detection, write_extra_predictions, write_tables
 from stages.learning.scoring import Scored, score_clips
 from stages.learning.unknown import Detection, detect, detection_scores
@@ -65,7 +65,12 @@ def run(params: Params) -> None:
     FOLDER.mkdir(parents=True)
     values = headline(scored, as_trained, settings, params.evaluate)
     training = index_windows(FEATURES, known, settings.languages, "train")
-    values["ladder"] = ladder(scored, training, windows, params.evaluate)
+    answers = {"majority": majority_right(training, scored), "mel_lda": mel_lda_right(training, windows)}
+    if (ARTICLE / SETTINGS_NAME).is_file():
+        network, its_settings = load_model(ARTICLE)
+        article = score_clips(network, windows, its_settings.languages, params.evaluate.batch_size)
+        answers["article"] = article.predicted == article.labels
+    values["ladder"] = ladder(scored, answers, params.evaluate)
     detection = None
     if strangers and settings.unknown_threshold is not None:
         foreign = index_windows(FEATURES, [row for row in rows if row.language in strangers], strangers, "test")
@@ -143,20 +148,25 @@ def headline(scored: Scored, as_trained: Scored, settings: ModelSettings, params
     }
 
 
-def ladder(scored: Scored, training: Windows, test: Windows, params: EvaluateParams) -> Values:
-    """The same test clips answered without a model of speech; `above_mel_lda` is how much more the model scores."""
-    right = {
-        "majority": majority_right(training, scored),
-        "mel_lda": mel_lda_right(training, test),
-        "model": scored.predicted == scored.labels,
-    }
+def ladder(scored: Scored, answers: dict[str, np.ndarray], params: EvaluateParams) -> Values:
+    """The same test clips answered by less; `above_...` is how much more the model scores, on the same draws.
+
+    answers : rung -> (clips,) bool, whether it names the clip's language
+    """
+    right = answers | {"model": scored.predicted == scored.labels}
     columns = {name: mean_of(found.astype(float)) for name, found in right.items()}
-    difference = right["model"].astype(float) - right["mel_lda"]
-    columns["above_mel_lda"] = mean_of(difference)
+    above = {
+        f"above_{name}": right["model"].astype(float) - answers[name]
+        for name in ("mel_lda", "article")
+        if name in answers
+    }
+    columns |= {name: mean_of(difference) for name, difference in above.items()}
     found = interval(columns, scored.groups, params.bootstrap_samples, params.seed)
     values: Values = {"chance": {"accuracy": rounded(1 / len(scored.languages))}}
     values |= {name: with_interval("accuracy", float(of.mean()), found[name]) for name, of in right.items()}
-    return values | with_interval("above_mel_lda", float(difference.mean()), found["above_mel_lda"])
+    for name, difference in above.items():
+        values |= with_interval(name, float(difference.mean()), found[name])
+    return values
 
 
 def unknown_scores(detection: Detection, scored: Scored, threshold: float, params: EvaluateParams) -> Values:
@@ -214,6 +224,12 @@ def closing_lines(values: Values) -> list[str]:
     lines.append(
         f"baselines: majority {rungs['majority']['accuracy']:.4f}; discriminant on mel statistics "
         f"{lda['accuracy']:.4f}, {lda['accuracy_low']:.4f} to {lda['accuracy_high']:.4f}"
+        + (
+            f"; the 2017 article's network {article['accuracy']:.4f}, {article['accuracy_low']:.4f} to "
+            f"{article['accuracy_high']:.4f}"
+            if (article := rungs.get("article"))
+            else ""
+        )
     )
     for name, found in values.get("extra_corpora", {}).items():
         closed = (

@@ -29,6 +29,7 @@ from stages.pipeline.params import DecodeParams, LogmelParams, ResampleParams, R
 
 MODEL = Path("models/model")
 CALIBRATED = Path("models/calibrated")
+ARTICLE = Path("models/article")  # the ladder's; empty where it is left out
 WEIGHTS_NAME = "model.weights.h5"
 SETTINGS_NAME = "model.json"
 CARD_NAME = "MODEL_CARD.md"

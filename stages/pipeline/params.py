@@ -179,6 +179,12 @@ class TrainParams(Section):
         return self
 
 
+class ArticleParams(Section):
+    epochs: int = Field(
+        ge=0, le=1000, description="of the 2017 article's network, for evaluate's ladder; the article's are 5; 0: none"
+    )
+
+
 class EvaluateParams(Section):
     batch_size: int = Field(ge=1, le=65536, description="windows that are scored at once")
     bootstrap_samples: int = Field(ge=100, le=100000, description="draws for the 95 % intervals")
@@ -242,6 +248,7 @@ class Params(Section):
     resize: ResizeParams
     audit: AuditParams
     train: TrainParams
+    article: ArticleParams
     evaluate: EvaluateParams
     robustness: RobustnessParams
     execution: ExecutionParams
