@@ -23,7 +23,7 @@ import numpy as np
 
 from stages.decode import decode_stream
 from stages.logmel import log_mel
-from stages.pipeline.backends import run_tasks
+from stages.pipeline.backends import run_tasks_here
 from stages.pipeline.errors import ParamsError, TooManyRejectedError
 from stages.pipeline.files import write_csv
 from stages.pipeline.fingerprint import Fault, fingerprints
@@ -77,8 +77,7 @@ def run(params: Params) -> None:
         ExtraShard(folder / f"{number:05d}.h5", os.fspath(root), tuple(part), params)
         for number, part in enumerate(parts)
     ]
-    local = params.execution.model_copy(update={"backend": "loky"})  # a test set is small beside a training corpus
-    summaries = list(run_tasks(make_shard, tasks, local, len(rows) <= FEW_CLIPS, str))
+    summaries = list(run_tasks_here(make_shard, tasks, params.execution, len(rows) <= FEW_CLIPS))
     rejected += [rejection for summary in summaries for rejection in summary.rejected]
     write_manifest(rows, folder / "manifest.csv")
     write_csv(folder / "quarantine.csv", ("id", "path", "reason", "detail"),

@@ -26,7 +26,7 @@ from stages.damage.picture import robustness_picture
 from stages.damage.scores import Score, score_conditions
 from stages.learning.metrics import pool_windows
 from stages.learning.model_file import CALIBRATED, ModelSettings, load_model
-from stages.pipeline.backends import run_tasks
+from stages.pipeline.backends import run_tasks_here
 from stages.pipeline.errors import SplitError
 from stages.pipeline.ffmpeg_pipe import find_ffmpeg
 from stages.pipeline.files import write_csv, write_json
@@ -68,9 +68,7 @@ def run(params: Params) -> None:
         for part in (slice(first, first + CLIPS_PER_TASK),)
     ]
     right = np.full((len(conditions), len(clips)), np.nan)
-    # never a cluster: the images are needed here, and there are few clips; str(): no worker has anything wrong with it
-    on_this_machine = params.execution.model_copy(update={"backend": "loky"})
-    for damaged in run_tasks(images_of, tasks, on_this_machine, few=len(tasks) < 2, check=str):
+    for damaged in run_tasks_here(images_of, tasks, params.execution, few=len(tasks) < 2):
         mark(right, damaged, predict(network, damaged.images), labels)
     for condition, row in zip(conditions, right, strict=True):
         if np.isnan(row).all():

@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.auditing.near_duplicates import Fingerprint, Grid
 from stages.learning.mel_statistics import coarse_bands, spectrum_statistics
-from stages.pipeline.backends import run_tasks
+from stages.pipeline.backends import run_tasks_here
 from stages.pipeline.errors import StorageError
 from stages.pipeline.manifest_table import Row
 from stages.pipeline.params import ExecutionParams
@@ -68,9 +68,7 @@ def measure(folder: Path, rows: Sequence[Row], execution: ExecutionParams) -> St
     for row in rows:
         wanted[row.shard].add(row.id)
     tasks = [(path, wanted[path.stem]) for path in list_shards(folder) if path.stem in wanted]
-    # On this machine, also where the data stages use a cluster: there is little to do. So there is no worker to check.
-    local = execution.model_copy(update={"backend": "loky"})
-    parts = sorted(run_tasks(_measure_shard, tasks, local, len(rows) <= _FEW_CLIPS, str), key=lambda part: part[0])
+    parts = sorted(run_tasks_here(_measure_shard, tasks, execution, len(rows) <= _FEW_CLIPS), key=lambda part: part[0])
     measured = [part[1] for part in parts if part[1].ids]
     if not measured:
         raise StorageError(f"expected recordings of the manifest in {folder}, found none of them; run `dvc repro`")

@@ -45,3 +45,11 @@ def run_tasks(
     workers = min(execution.workers or joblib.cpu_count(), len(tasks))
     with joblib.parallel_config("loky", n_jobs=workers, initializer=guard_worker, initargs=(os.getpid(),)):
         yield from joblib.Parallel(return_as="generator_unordered")(joblib.delayed(function)(task) for task in tasks)
+
+
+def run_tasks_here(
+    function: Callable[[Task], Result], tasks: Sequence[Task], execution: ExecutionParams, few: bool
+) -> Iterator[Result]:
+    """`run_tasks` on this machine, also where the data stages use a cluster: for work that is small beside the way."""
+    here = execution.model_copy(update={"backend": "loky"})
+    return run_tasks(function, tasks, here, few, check=str)  # str(): no worker to check, so nothing is wrong with it
