@@ -2,6 +2,7 @@
 
 Each window of a recording becomes one image. A pixel is the mean over its area (no frame is skipped); 255 is the
 window's peak, 0 is `range_db` below it or less. So the image doesn't depend on how loud the recording is.
+For comparison, `intensity` makes pixels proportional to the sound's amplitude or power instead of its level in dB.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import scipy  # its submodules are imported where they are first used: half of t
 from stages.pipeline.params import Params, ResizeParams
 from stages.pipeline.runner import Step, map_shards, stage_main
 from stages.pipeline.shards import ClipView, Item, Shard, Signal
+
+DB_PER_DECADE = {"amplitude": np.float32(20), "power": np.float32(10)}
 
 
 def resize_to_image(log_mel: np.ndarray | ClipView, frames_per_second: float, params: ResizeParams) -> np.ndarray:
@@ -44,12 +47,17 @@ def image_blocks(
     stride = max(1, round(params.stride_seconds * frames_per_second))
     for start in window_starts(len(log_mel), size, stride):
         part = np.asarray(log_mel[start : start + size], np.float32)  # (frames, bands)
+        if params.intensity != "log":
+            part = np.float32(10) ** ((part - part.max()) / DB_PER_DECADE[params.intensity])  # peak 1
         columns = max(1, round(params.width * len(part) / size))
         image = area_weights(len(part), columns) @ part  # (columns, bands)
         if part.shape[1] != params.height:
             image = (area_weights(part.shape[1], params.height) @ image.T).T
-        image += params.range_db - image.max()
-        pixels = np.rint(np.maximum(image, 0) * np.float32(255 / params.range_db))
+        if params.intensity == "log":
+            image += params.range_db - image.max()
+            pixels = np.rint(np.maximum(image, 0) * np.float32(255 / params.range_db))
+        else:
+            pixels = np.rint(image * (255 / image.max()))
         out = np.zeros((1, params.height, params.width, 1), np.uint8)
         out[0, :, :columns, 0] = pixels.T
         yield out

@@ -68,6 +68,8 @@ def untrained_model(
         {"logmel": {"n_mels": 32, "hop_length": 500}, "resample": {"rate_hz": 16001}},
         {"resize": {"width": 200, "window_seconds": 1.37}},  # more columns than frames
         {"logmel": {"floor_db": -50}, "resize": {"range_db": 120}},
+        {"resize": {"intensity": "amplitude"}},
+        {"resize": {"intensity": "power"}},
     ],
 )
 def test_images_are_those_of_the_stages(changes: dict[str, Any]) -> None:
@@ -113,8 +115,11 @@ def test_the_kernel_takes_a_fourier_transform() -> None:
     assert np.allclose(found[:, 4:], -expected.imag, atol=1e-4)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-@pytest.mark.parametrize("architecture", ["bands", "bands_deep", "cnn5"])
+@pytest.mark.parametrize(
+    ("architecture", "temperature"),
+    [("bands", 0.5), ("bands", 1.0), ("bands", 2.5), ("bands_deep", 0.5), ("cnn5", 2.5), ("cnn5_average", 0.5),
+     ("cnn5_attention", 1.0), ("cnn5_relu", 0.5)],
+)  # fmt: skip
 def test_probabilities_are_pooled_and_tempered_as_evaluate_does(
     tmp_path: Path, architecture: str, temperature: float
 ) -> None:
@@ -122,6 +127,7 @@ def test_probabilities_are_pooled_and_tempered_as_evaluate_does(
         tmp_path / "model",
         temperature=temperature,
         train={"architecture": architecture, "augment": {"crop_columns": 0}},
+        resize=SMALL["resize"] | ({"height": 64, "width": 64} if architecture == "cnn5_attention" else {}),
     )
     network, settings = load_model(folder)
     (tmp_path / "export").mkdir()

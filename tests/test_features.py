@@ -152,11 +152,21 @@ def test_image_is_the_area_mean() -> None:
     assert image.max() == 255
 
 
-def test_image_does_not_depend_on_loudness() -> None:
+@pytest.mark.parametrize(("intensity", "per_decade"), [("amplitude", 20), ("power", 10)])
+def test_linear_image_is_the_mean_of_amplitude_or_power(intensity: str, per_decade: int) -> None:
+    params = make_params(resize={"height": 24, "width": 50, "window_seconds": 10, "intensity": intensity}).resize
+    loud = np.random.default_rng(0).uniform(-30, 0, (500, 192)).astype(np.float16)
+    blocks = (10 ** (loud.astype(float) / per_decade)).reshape(50, 10, 24, 8).mean(axis=(1, 3)).T  # (height, width)
+    image = resize_to_image(loud, 50.0, params)
+    assert np.abs(image[0, :, :, 0] - 255 * blocks / blocks.max()).max() <= 0.51
+    assert image.max() == 255
+
+
+@pytest.mark.parametrize("intensity", ["log", "amplitude", "power"])
+def test_image_does_not_depend_on_loudness(intensity: str) -> None:
+    params = make_params(resize={"intensity": intensity}).resize
     quiet = np.random.default_rng(1).uniform(-90, -60, (500, 192)).astype(np.float32)
-    np.testing.assert_array_equal(
-        resize_to_image(quiet, 50.0, PARAMS.resize), resize_to_image(quiet + 20, 50.0, PARAMS.resize)
-    )
+    np.testing.assert_array_equal(resize_to_image(quiet, 50.0, params), resize_to_image(quiet + 32, 50.0, params))
 
 
 def test_short_clip_is_padded_and_not_stretched() -> None:

@@ -30,15 +30,34 @@ def test_elu_after_pooling_is_elu_before_pooling() -> None:
     assert (before == after).all()
 
 
-def test_cnn5_cannot_take_any_width() -> None:
+CNN5 = ("cnn5", "cnn5_average", "cnn5_attention", "cnn5_relu")
+
+
+@pytest.mark.parametrize("architecture", CNN5)
+def test_cnn5_cannot_take_any_width(architecture: str) -> None:
     with pytest.raises(ValueError, match="columns must be fixed"):
-        network.build_network("cnn5", 48, None, 3, dropout=0.5)
+        network.build_network(architecture, 48, None, 3, dropout=0.5)
 
 
-@pytest.mark.parametrize("architecture", ["cnn5", "bands", "bands_deep"])
+def test_variants_of_cnn5_differ_from_it_in_the_named_part_only() -> None:
+    models = {name: network.build_network(name, 192, 192, 176, dropout=0.5) for name in CNN5}
+    outputs, dense = 176 * 513, 6 * 6 * 256 * 512 + 512
+    convolutions = models["cnn5"].count_params() - outputs - dense
+    assert models["cnn5_average"].count_params() == convolutions + 176 * 257
+    attention = 256 * 64 + 64 + 64 + 1
+    assert models["cnn5_attention"].count_params() == convolutions + attention + outputs  # mean and deviation: 512
+    channels = 16 + 32 + 64 + 128 + 256 + 512
+    assert models["cnn5_relu"].count_params() == models["cnn5"].count_params() + 3 * channels  # 4 numbers for a bias
+    used = {name: {type(layer).__name__ for layer in model.layers} for name, model in models.items()}
+    assert used["cnn5"] - used["cnn5_relu"] == {"ELU"}
+    assert used["cnn5_relu"] - used["cnn5"] == {"BatchNormalization", "ReLU"}
+    assert not any(getattr(layer, "activation", None) is keras.activations.elu for layer in models["cnn5_relu"].layers)
+
+
+@pytest.mark.parametrize("architecture", [*CNN5, "bands", "bands_deep"])
 def test_gives_probabilities(architecture: str) -> None:
-    model = network.build_network(architecture, 48, 48, 5, dropout=0.5)
-    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1)).astype("float32")
+    model = network.build_network(architecture, 64, 64, 5, dropout=0.5)
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1)).astype("float32")
     images[2] = 0  # silence
     out = model.predict(images, verbose=0)
     assert out.shape == (3, 5)

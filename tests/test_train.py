@@ -281,6 +281,14 @@ def test_loading_refuses_what_is_not_ours(model_folder: Path) -> None:
         load_model(model_folder)
 
 
+def test_loads_a_model_from_before_intensity_was_a_choice(model_folder: Path) -> None:
+    path = model_folder / "model.json"
+    values = json.loads(path.read_text())
+    del values["features"]["resize"]["intensity"]
+    path.write_text(json.dumps(values))
+    assert load_settings(model_folder).features.resize.intensity == "log"
+
+
 def test_loading_refuses_hostile_weights(model_folder: Path, tmp_path: Path) -> None:
     path = model_folder / "model.weights.h5"
     good = path.read_bytes()

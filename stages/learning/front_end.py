@@ -14,7 +14,7 @@ import numpy as np
 
 from stages.learning.runtime import keras
 from stages.logmel import band_filters
-from stages.resize import area_weights
+from stages.resize import DB_PER_DECADE, area_weights
 
 if TYPE_CHECKING:
     from stages.learning.model_file import FeatureSettings
@@ -74,14 +74,21 @@ class FrontEnd(keras.layers.Layer):  # type: ignore[misc,name-defined]
         resize = self.features.resize
         frames = ops.cast(ops.minimum(lengths // self.window.hop_length + 1, self.window.frames), "int32")
         columns = self._columns(frames)
-        image = ops.matmul(self._time_weights(frames, columns), self._decibels(samples))  # (windows, width, bands)
+        image = self._decibels(samples)  # (windows, frames, bands)
+        if resize.intensity != "log":
+            image = ops.power(np.float32(10), image / DB_PER_DECADE[resize.intensity])
+        image = ops.matmul(self._time_weights(frames, columns), image)  # (windows, width, bands)
         if self.features.logmel.n_mels != resize.height:
             rows = area_weights(self.features.logmel.n_mels, resize.height).toarray()
             image = ops.matmul(image, rows.T)  # (windows, width, height)
         real = (ops.arange(resize.width) < columns[:, None])[..., None]  # (windows, width, 1)
         peak = ops.max(ops.where(real, image, -np.float32(np.inf)), axis=(1, 2), keepdims=True)
-        above = ops.maximum(image + (np.float32(resize.range_db) - peak), 0.0)
-        pixels = ops.where(real, ops.round(above * np.float32(255 / resize.range_db)), 0.0)
+        if resize.intensity == "log":
+            above = ops.maximum(image + (np.float32(resize.range_db) - peak), 0.0)
+            scaled = above * np.float32(255 / resize.range_db)
+        else:
+            scaled = image * (np.float32(255) / peak)
+        pixels = ops.where(real, ops.round(scaled), 0.0)
         return ops.transpose(pixels, (0, 2, 1))[..., None]
 
     def _decibels(self, samples: Any) -> Any:

@@ -25,7 +25,7 @@ from stages.learning.network import build_network
 from stages.learning.runtime import keras
 from stages.pipeline.errors import PipelineError, StorageError
 from stages.pipeline.files import write_atomically, write_json
-from stages.pipeline.params import DecodeParams, LogmelParams, ResampleParams, ResizeParams, TrainParams
+from stages.pipeline.params import Architecture, DecodeParams, LogmelParams, ResampleParams, ResizeParams, TrainParams
 
 MODEL = Path("models/model")
 CALIBRATED = Path("models/calibrated")
@@ -46,6 +46,13 @@ class FeatureSettings(BaseModel):
     logmel: LogmelParams
     resize: ResizeParams
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        """Models that were made before resize.intensity was a choice have pixels in dB."""
+        resize = values.get("resize") if isinstance(values, dict) else None
+        return values | {"resize": {"intensity": "log", **resize}} if isinstance(resize, dict) else values
+
 
 class ModelSettings(BaseModel):
     """model.json."""
@@ -53,7 +60,7 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1]
-    architecture: Literal["bands", "bands_deep", "cnn5"]
+    architecture: Architecture
     languages: tuple[str, ...] = Field(min_length=1, max_length=10000, description="in the order of the outputs")
     features: FeatureSettings
     train: TrainParams

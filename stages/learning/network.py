@@ -1,7 +1,7 @@
 """The networks: images of sound in, probabilities of languages out.
 
-`cnn5` is the network of the 2017 article that this project grew out of (192x192 log-mel images, 176 languages).
-`bands` and `bands_deep` are ours.
+`cnn5` is the network of the 2017 article that this project grew out of (192x192 log-mel images, 176 languages); its
+variants test what the article says of its parts (docs/claims.md). `bands` and `bands_deep` are ours.
 
 Input: (batch, bands, columns, 1), values 0 to 255 as the resize stage stores them; row 0 is the lowest band.
 Output: (batch, languages), probabilities in float32.
@@ -115,25 +115,43 @@ class HalveByMax(keras.layers.Layer):  # type: ignore[misc,name-defined]
         return (batch, rows // 2, columns // 2, channels)
 
 
-def _cnn5(shape: tuple[int, int | None], n_languages: int, dropout: float) -> Any:
+def _cnn5(shape: tuple[int, int | None], n_languages: int, dropout: float, variant: str) -> Any:
     """The article's network: five times (Conv 3x3, ELU, MaxPool 2x2), Dense 512 ELU, dropout, softmax.
 
-    ELU comes after the pooling here: it is monotonic, so the function is the same, with a quarter of the work.
+    The activation comes after the pooling here: ELU and ReLU are monotonic, so the function is the same, with a
+    quarter of the work.
+
+    variant : "", or a part that is another one: "average" or "attention", pooling over all places of the last map in
+        place of the dense layer; "relu", batch normalisation and ReLU after the convolutions and the dense layer
     """
     if shape[1] is None:
         raise ValueError("cnn5 flattens its image, so the number of columns must be fixed")
+    rectified = variant == "relu"
     images = keras.Input((*shape, 1), name="images")
     x = layers.Rescaling(1 / FULL_SCALE, name="to_unit_range")(images)
     for number, filters in enumerate(ARTICLE_FILTERS, start=1):
-        x = layers.Conv2D(filters, 3, padding="same", name=f"conv{number}")(x)
+        if rectified:
+            x = _conv(x, filters, (3, 3), f"conv{number}")
+        else:
+            x = layers.Conv2D(filters, 3, padding="same", name=f"conv{number}")(x)
         pool = HalveByMax if keras.backend.backend() == "jax" and accelerators() else layers.MaxPooling2D
         x = pool(name=f"pool{number}")(x)
-        x = layers.ELU(name=f"elu{number}")(x)
-    x = layers.Flatten(name="flatten")(x)
-    x = layers.Dense(512, activation="elu", name="dense")(x)
+        x = layers.ReLU(name=f"relu{number}")(x) if rectified else layers.ELU(name=f"elu{number}")(x)
+    if variant == "average":
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+    elif variant == "attention":
+        places = layers.Reshape((-1, ARTICLE_FILTERS[-1]), name="places")(x)
+        x = AttentiveStatistics(name="pool")([places, ops.ones_like(places[..., :1])])
+    elif rectified:
+        x = layers.Dense(512, use_bias=False, name="dense")(layers.Flatten(name="flatten")(x))
+        x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="dense_norm")(x)
+        x = layers.ReLU(name="dense_relu")(x)
+    else:
+        x = layers.Dense(512, activation="elu", name="dense")(layers.Flatten(name="flatten")(x))
     x = layers.Dropout(dropout, name="dropout")(x)
     x = layers.Dense(n_languages, name="logits")(x)
-    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(x), name="cnn5")
+    name = f"cnn5_{variant}" if variant else "cnn5"
+    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(x), name=name)
 
 
 def _conv(x: Any, filters: int, kernel: tuple[int, int], name: str, strides: tuple[int, int] = (1, 1)) -> Any:
@@ -212,6 +230,7 @@ def build_network(architecture: str, n_bands: int, n_columns: int | None, n_lang
     n_columns : width of the image; None lets a network that pools over time take any width.
     """
     shape = (n_bands, n_columns)
-    if architecture == "cnn5":
-        return _cnn5(shape, n_languages, dropout)
+    family, _, variant = architecture.partition("_")
+    if family == "cnn5":
+        return _cnn5(shape, n_languages, dropout, variant)
     return _bands(shape, n_languages, dropout, deep=architecture == "bands_deep")

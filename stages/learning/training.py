@@ -90,7 +90,7 @@ def compiled_network(params: TrainParams, batches: TrainingBatches) -> tuple[Any
     Without augmentation both are one.
     """
     bands, columns = batches.images.windows.shape
-    width = None if params.architecture != "cnn5" else columns
+    width = columns if params.architecture.startswith("cnn5") else None
     with strategy_scope():
         network = model = build_network(params.architecture, bands, width, batches.n_languages, params.dropout)
         if not is_off(params.augment):

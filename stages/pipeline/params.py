@@ -18,6 +18,8 @@ from stages.pipeline.yaml12 import load_yaml12
 
 PARAMS_FILE = Path("params.yaml")
 
+Architecture = Literal["bands", "bands_deep", "cnn5", "cnn5_average", "cnn5_attention", "cnn5_relu"]
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -101,7 +103,10 @@ class ResizeParams(Section):
     width: int = Field(ge=8, le=2048, description="columns of the image: time")
     window_seconds: float = Field(gt=0, description="sound in one image; shorter clips are padded")
     stride_seconds: float = Field(gt=0, description="from one window of a long recording to the next")
-    range_db: float = Field(gt=0, description="this far below the window's peak is black")
+    intensity: Literal["log", "amplitude", "power"] = Field(
+        description="what a pixel is proportional to: level in dB, or, for comparison, sound pressure or its square"
+    )
+    range_db: float = Field(gt=0, description="log: this far below the window's peak is black")
 
 
 class AugmentParams(Section):
@@ -137,8 +142,10 @@ class AuditParams(Section):
 
 
 class TrainParams(Section):
-    architecture: Literal["bands", "bands_deep", "cnn5"] = Field(
-        description="bands: ours; bands_deep: ours for tens of thousands of clips; cnn5: the 2017 article's network"
+    architecture: Architecture = Field(
+        description="bands: ours; bands_deep: ours for tens of thousands of clips; cnn5: the 2017 article's network; "
+        "cnn5_average, cnn5_attention: the same with pooling in place of its dense layer; cnn5_relu: the same with "
+        "batch normalisation and ReLU in place of ELU"
     )
     epochs: int = Field(ge=1, le=10000, description="rounds over the training split")
     batch_size: int = Field(ge=1, le=65536, description="windows in a step, all devices together")
@@ -174,8 +181,8 @@ class TrainParams(Section):
         epochs = [epoch for epoch, _ in self.learning_rates]
         if epochs[0] != 0 or epochs != sorted(set(epochs)) or any(not 0 < rate <= 1 for _, rate in self.learning_rates):
             raise ValueError("learning_rates: expected [[0, rate], [epoch, rate], ...], epochs rising, rates in (0, 1]")
-        if self.architecture == "cnn5" and self.augment.crop_columns:
-            raise ValueError("cnn5 takes images of one size only: set train.augment.crop_columns to 0")
+        if self.architecture.startswith("cnn5") and self.augment.crop_columns:
+            raise ValueError(f"{self.architecture} takes images of one size only: set train.augment.crop_columns to 0")
         return self
 
 
