@@ -1,6 +1,7 @@
 """The trained model as the evaluate stage runs it: the data stages' own functions and the Keras network.
 
-decode_file -> resample -> log_mel -> resize_to_image -> the network. Loading TensorFlow takes seconds.
+read_samples -> log_mel -> resize_to_image -> the network. Loading TensorFlow takes seconds. All images of a recording
+are held in memory: for long ones the exported model is the better choice.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.recordings import check_recording
-from stages.decode import decode_file
+from app.sound import MOST_SECONDS, SoundSettings, read_samples
+from stages.learning.metrics import temper
 from stages.learning.model_file import load_model
 from stages.logmel import log_mel
-from stages.pipeline.errors import RejectedClip, StorageError
-from stages.resample import resample
-from stages.resize import resize_to_image
+from stages.resize import resize_to_image, window_starts
 
 if TYPE_CHECKING:
+    from app.sound import Samples
     from stages.learning.model_file import FeatureSettings
 
 _WINDOWS_AT_ONCE = 32
+_TINY = 1e-12
 
 
 class KerasModel:
@@ -40,23 +42,64 @@ class KerasModel:
     def __init__(self, folder: Path) -> None:
         self.network, self.settings = load_model(folder)
         self.languages = self.settings.languages
-        self.temperature = self.settings.temperature
         self.unknown_threshold = self.settings.unknown_threshold
+        self.features = self.settings.features
+        self.sound = sound_settings(self.features)
 
-    def probabilities_of(self, path: str | Path) -> tuple[np.ndarray, float]:
-        """A recording's windows, (windows, languages) float32, and its length in seconds.
+    @property
+    def window_samples(self) -> int:
+        """Samples of a recording that fill one window."""
+        return self._frames(self.features.resize.window_seconds) * self.features.logmel.hop_length
 
-        Raises
-        ------
-        RejectedClip
-            It cannot be used.
-        """
-        images, seconds = images_of(path, self.settings.features)
+    def window_starts(self, count: int) -> list[int]:
+        """First samples of the windows of a recording of `count` samples."""
+        resize, hop = self.features.resize, self.features.logmel.hop_length
+        frames = 1 + count // hop
+        starts = window_starts(frames, self._frames(resize.window_seconds), self._frames(resize.stride_seconds))
+        return [start * hop for start in starts]
+
+    def probabilities(self, samples: Samples, starts: list[int]) -> np.ndarray:
+        """Of some of a recording's windows: (n,) int16 at the model's sample rate -> (windows, languages)."""
+        images = images_of_samples(samples[:], self.features)
+        number = {start: k for k, start in enumerate(self.window_starts(len(samples)))}
+        return self._predict(images[[number[start] for start in starts]])
+
+    def probabilities_of_pieces(self, samples: Samples, pieces: list[tuple[int, int]]) -> np.ndarray:
+        """The same of pieces, from and to which sample, as if each was a recording: (pieces, languages)."""
+        if not pieces:
+            return np.zeros((0, len(self.languages)), np.float32)
+        images = [images_of_samples(samples[start:end], self.features)[:1] for start, end in pieces]
+        return self._predict(np.concatenate(images))
+
+    def _frames(self, seconds: float) -> int:
+        return max(1, round(seconds * self.features.resample.rate_hz / self.features.logmel.hop_length))
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
         parts = [
             self.network.predict_on_batch(images[first : first + _WINDOWS_AT_ONCE].astype(np.float32))
             for first in range(0, len(images), _WINDOWS_AT_ONCE)
         ]
-        return np.concatenate(parts), seconds
+        found: np.ndarray = np.exp(temper(np.log(np.maximum(np.concatenate(parts), _TINY)), self.settings.temperature))
+        return found
+
+
+def sound_settings(features: FeatureSettings) -> SoundSettings:
+    """What reading a recording takes of a model's settings."""
+    return SoundSettings(
+        rate_hz=features.resample.rate_hz,
+        quality=features.resample.quality,
+        min_seconds=features.decode.min_seconds,
+        max_seconds=MOST_SECONDS,
+        timeout_seconds=features.decode.timeout_seconds,
+        ffmpeg=features.decode.ffmpeg,
+    )
+
+
+def images_of_samples(samples: np.ndarray, features: FeatureSettings) -> np.ndarray:
+    """(n,) int16 at the model's sample rate -> (windows, height, width, 1) uint8."""
+    rate_hz = features.resample.rate_hz
+    bands = log_mel(samples, rate_hz, features.logmel)
+    return resize_to_image(bands, rate_hz / features.logmel.hop_length, features.resize)
 
 
 def images_of(path: str | Path, features: FeatureSettings) -> tuple[np.ndarray, float]:
@@ -73,14 +116,5 @@ def images_of(path: str | Path, features: FeatureSettings) -> tuple[np.ndarray, 
         It cannot be used.
     """
     check_recording(path)
-    decode = features.decode
-    if decode.ffmpeg and not Path(decode.ffmpeg).is_file():  # named on the machine that trained; not on this one
-        decode = decode.model_copy(update={"ffmpeg": ""})
-    try:
-        samples, own_rate_hz = decode_file(path, decode)
-    except (OSError, StorageError) as error:
-        raise RejectedClip("unreadable", str(error.__context__ or error)) from None
-    rate_hz = features.resample.rate_hz
-    bands = log_mel(resample(samples, own_rate_hz, features.resample), rate_hz, features.logmel)
-    images = resize_to_image(bands, rate_hz / features.logmel.hop_length, features.resize)
-    return images, len(samples) / own_rate_hz
+    samples, seconds = read_samples(path, sound_settings(features))
+    return images_of_samples(samples[:], features), seconds

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.pipeline.errors import PipelineError, StorageError
+
+if TYPE_CHECKING:
+    from app.sound import Samples
 
 ONNX_NAME = "model.onnx"
 FORMAT = 1  # of stages/learning/onnx_graph.py
@@ -68,7 +72,7 @@ class OnnxModel:
             threshold = self.metadata["unknown_threshold"]
             self.unknown_threshold = None if threshold is None else float(threshold)
             self._window = WindowInput(**self.metadata["input"])
-            self._sound = self._sound_settings()
+            self.sound = self._sound_settings()
         except Exception as error:  # onnxruntime's errors have no common class
             first = str(error).split("\n")[0][:300]
             raise PipelineError(
@@ -77,47 +81,64 @@ class OnnxModel:
             ) from None
 
     def _sound_settings(self) -> Any:
-        from app.sound import SoundSettings
+        from app.sound import MOST_SECONDS, SoundSettings
 
         decode, resample = self.metadata["features"]["decode"], self.metadata["features"]["resample"]
         return SoundSettings(
             rate_hz=int(resample["rate_hz"]),
             quality=str(resample["quality"]),
             min_seconds=float(decode["min_seconds"]),
-            max_seconds=float(decode["max_seconds"]),
+            max_seconds=MOST_SECONDS,
             timeout_seconds=float(decode["timeout_seconds"]),
             ffmpeg=str(decode["ffmpeg"]),
         )
 
-    def probabilities_of(self, path: str | Path) -> tuple[np.ndarray, float]:
-        """A recording's windows, (windows, languages) float32, and its length in seconds.
+    @property
+    def window_samples(self) -> int:
+        """Samples of a recording that fill one window."""
+        return self._window.frames * self._window.hop_length
 
-        Raises
-        ------
-        RejectedClip
-            It cannot be used.
-        """
-        from app.sound import read_samples
+    def window_starts(self, count: int) -> list[int]:
+        """First samples of the windows of a recording of `count` samples."""
+        frames = 1 + count // self._window.hop_length
+        starts = window_starts(frames, self._window.frames, self._window.stride_frames)
+        return [start * self._window.hop_length for start in starts]
 
-        samples, seconds = read_samples(path, self._sound)
-        return self.probabilities(samples), seconds
+    def probabilities(self, samples: Samples, starts: list[int]) -> np.ndarray:
+        """Of some of a recording's windows: (n,) int16 at the model's sample rate -> (windows, languages) float32."""
+        size, before = self._window.samples, self._window.before
 
-    def probabilities(self, samples: np.ndarray) -> np.ndarray:
-        """(n,) int16 at the model's sample rate -> (windows, languages) float32."""
-        hop, size, before = self._window.hop_length, self._window.samples, self._window.before
-        starts = window_starts(1 + len(samples) // hop, self._window.frames, self._window.stride_frames)
-        parts = []
-        for first in range(0, len(starts), _WINDOWS_AT_ONCE):
-            some = np.array(starts[first : first + _WINDOWS_AT_ONCE]) * hop
-            windows = np.zeros((len(some), size), np.float32)
-            for row, start in zip(windows, some, strict=True):
+        def windows(some: list[int]) -> tuple[np.ndarray, list[int]]:
+            out = np.zeros((len(some), size), np.float32)
+            for row, start in zip(out, some, strict=True):
                 begin = start - before
                 part = samples[max(0, begin) : begin + size]
                 row[max(0, -begin) :][: len(part)] = part
-            windows /= _FULL_SCALE
-            (found,) = self._session.run(None, {"samples": windows, "lengths": len(samples) - some})
+            return out, [len(samples) - start for start in some]
+
+        return self._run(starts, windows)
+
+    def probabilities_of_pieces(self, samples: Samples, pieces: list[tuple[int, int]]) -> np.ndarray:
+        """The same of pieces, from and to which sample, as if each was a recording: (pieces, languages) float32."""
+        before, most = self._window.before, self._window.samples - self._window.before
+
+        def windows(some: list[tuple[int, int]]) -> tuple[np.ndarray, list[int]]:
+            out = np.zeros((len(some), before + most), np.float32)
+            for row, (start, end) in zip(out, some, strict=True):
+                part = samples[start : min(end, start + most)]
+                row[before:][: len(part)] = part
+            return out, [end - start for start, end in some]
+
+        return self._run(pieces, windows)
+
+    def _run(self, which: list[Any], windows: Callable[[Any], tuple[np.ndarray, list[int]]]) -> np.ndarray:
+        parts = []
+        for first in range(0, len(which), _WINDOWS_AT_ONCE):
+            made, lengths = windows(which[first : first + _WINDOWS_AT_ONCE])
+            made /= _FULL_SCALE
+            (found,) = self._session.run(None, {"samples": made, "lengths": np.array(lengths, np.int64)})
             parts.append(found)
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.languages)), np.float32)
 
 
 def window_starts(frames: int, size: int, stride: int) -> list[int]:

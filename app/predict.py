@@ -1,11 +1,12 @@
 """Which language is spoken in a recording?
 
-    python -m app.predict [--json] [--top N] [--model FOLDER] FILE_OR_FOLDER...
+    python -m app.predict [--format F] [--timeline] [--languages es,pt] [--explain PNG] FILE_OR_FOLDER...
+    python -m app.predict --microphone
 
 One line for each recording on standard output: path, language, probability, then the runners-up; `unknown` before them
-where the best probability is below the model's threshold. A folder stands for
-the recordings in it and below. A file that cannot be used gets its line on standard error (with --json, an object with
-"error" on standard output) and the others go on.
+where the best probability is below the model's threshold, `no_speech` where nobody speaks. A folder stands for the
+recordings in it and below, `-` for one on standard input. A file that cannot be used gets its line on standard error
+(with --format json, an object with "error" on standard output) and the others go on.
 
 Status: 0 all recognised; 1 some file was not; 2 wrong usage; 74 no model that can be used.
 """
@@ -13,95 +14,156 @@ Status: 0 all recognised; 1 some file was not; 2 wrong usage; 74 no model that c
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.recognizer import EXPORT, MODEL, UNKNOWN, Recognition, Recognizer, check_model, default_model, stale_export
+from app import formats
+from app.recognizer import EXPORT, MODEL, Recognition, Recognizer, check_model, default_model, stale_export
 from app.recordings import recordings_in
 from stages.pipeline.errors import ParamsError, PipelineError, RejectedClip, StorageError
 from stages.pipeline.paths import escape_path
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 OK, SOME_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
-_TOP = 3
+STANDARD_INPUT = "-"
+_PROGRESS_FROM = 20  # recordings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.files) == options.microphone:
+        parser.error("expected recordings, or --microphone")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
-        return _predict(options.files, options.model, options.top, options.json)
+        return _run(options)
     except BrokenPipeError:  # `| head` has seen enough; keep Python from telling so when it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except PipelineError as error:
+        print(f"predict: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, ParamsError) else StorageError.exit_code
 
 
-def _predict(files: list[str], folder: Path | None, top: int | None, as_json: bool) -> int:
+def _run(options: argparse.Namespace) -> int:
+    check_model(options.model or default_model())
+    if options.microphone:
+        from app.microphone import listen
+
+        return listen(_recognizer(options), options.languages)
+    with _standard_input(options.files) as (files, shown):
+        return _predict(files, shown, options)
+
+
+def _predict(files: list[str], shown: dict[str, str], options: argparse.Namespace) -> int:
+    """Answer for each; `shown` says what to call a file where that is not its path."""
     faults = 0
 
     def tell(name: str, fault: RejectedClip) -> None:
         nonlocal faults
         faults += 1
-        _tell_fault(name, fault, as_json)
+        if options.format == "json":
+            print(formats.json_fault(name, fault), end="", flush=True)
+        else:
+            print(f"{escape_path(name)}: {fault.reason}: {fault.detail}", file=sys.stderr, flush=True)
 
-    try:
-        check_model(folder or default_model())
-        present: list[str] = []
-        for name in files:  # all of them first: a wrong path is said before a model is loaded
-            try:
-                present += recordings_in(name)
-            except RejectedClip as fault:
-                tell(name, fault)
-        if not present:
-            return SOME_FAILED
-        if folder is None and stale_export():
-            print(
-                f"predict: {EXPORT} was made from an earlier training than {MODEL}; run `dvc repro export`, or say "
-                f"--model {MODEL}",
-                file=sys.stderr,
-            )
-        found_ones = Recognizer(folder).recognize_all(present)
-        for name, found in zip(present, found_ones, strict=True):
-            if isinstance(found, RejectedClip):
-                tell(name, found)
-            else:
-                print(_json_line(name, found, top) if as_json else _line(name, found, top or _TOP), flush=True)
-    except PipelineError as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, ParamsError) else StorageError.exit_code
+    present: list[str] = []
+    for name in files:  # all of them first: a wrong path is said before a model is loaded
+        try:
+            present += recordings_in(name)
+        except RejectedClip as fault:
+            tell(shown.get(name, name), fault)
+    if not present:
+        return SOME_FAILED
+    if len(present) > 1 and (options.format == "webvtt" or options.explain):
+        raise ParamsError(f"expected one recording for a WebVTT file or a picture, received {len(present)}")
+    if options.model is None and stale_export():
+        print(
+            f"predict: {EXPORT} was made from an earlier training than {MODEL}; run `dvc repro export`, or say "
+            f"--model {MODEL}",
+            file=sys.stderr,
+        )
+    recognizer = _recognizer(options)
+    write = _writer(options)
+    if options.format == "csv":
+        print(formats.CSV_HEAD, end="")
+    found_ones = recognizer.recognize_all(present, options.languages)
+    for name, found in zip(present, _with_progress(found_ones, len(present)), strict=True):
+        if isinstance(found, RejectedClip):
+            tell(shown.get(name, name), found)
+        else:
+            print(write(shown.get(name, name), found), end="", flush=True)
+    if options.explain and not faults:
+        from app.explain import draw, explain
+
+        try:
+            draw(explain(recognizer, present[0], options.languages), options.explain)
+        except RejectedClip as fault:
+            tell(shown.get(present[0], present[0]), fault)
+        except OSError as error:
+            raise StorageError(f"{options.explain} could not be written: {error.strerror or error}") from None
     return SOME_FAILED if faults else OK
 
 
-def _line(name: str, found: Recognition, top: int) -> str:
-    ranking = [f"{language} {p:.3f}" for language, p in found.ranking[:top]]
-    return "  ".join([escape_path(name), *([UNKNOWN] if found.language == UNKNOWN else []), *ranking])
+def _recognizer(options: argparse.Namespace) -> Recognizer:
+    recognizer = Recognizer(options.model, all_sound=options.all_sound)
+    recognizer.allowed(options.languages)  # a language that it doesn't know is told once, and at once
+    return recognizer
 
 
-def _json_line(name: str, found: Recognition, top: int | None) -> str:
-    record = {
-        "path": escape_path(name),
-        "language": found.language,
-        "probability": round(found.probability, 6),
-        "ranking": [[language, round(p, 6)] for language, p in found.ranking[:top]],
-        "windows": found.windows,
-        "seconds": round(found.seconds, 3),
-    }
-    return json.dumps(record)
+def _writer(options: argparse.Namespace) -> Callable[[str, Recognition], str]:
+    if options.format == "json":
+        return lambda name, found: formats.json_line(name, found, options.top)
+    if options.format == "text":
+        return lambda name, found: formats.text(name, found, options.top, options.timeline)
+    return {"csv": formats.csv_lines, "rttm": formats.rttm, "webvtt": formats.webvtt}[options.format]
 
 
-def _tell_fault(name: str, fault: RejectedClip, as_json: bool) -> None:
-    if as_json:
-        error = {"reason": fault.reason, "detail": fault.detail}
-        print(json.dumps({"path": escape_path(name), "error": error}), flush=True)
-    else:
-        print(f"{escape_path(name)}: {fault.reason}: {fault.detail}", file=sys.stderr, flush=True)
+def _with_progress(
+    found_ones: Iterator[Recognition | RejectedClip], count: int
+) -> Iterator[Recognition | RejectedClip]:
+    """A bar on standard error where the work is long, somebody watches, and the answers go elsewhere."""
+    if count < _PROGRESS_FROM or not sys.stderr.isatty() or sys.stdout.isatty():
+        yield from found_ones
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:  # it is no part of the `predict` extra
+        yield from found_ones
+        return
+    yield from track(found_ones, "recognising", count, console=Console(stderr=True))
+
+
+@contextmanager
+def _standard_input(files: list[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Where a file is `-`, what comes on standard input as a temporary file, since decoders want to seek."""
+    if STANDARD_INPUT not in files:
+        yield files, {}
+        return
+    with tempfile.NamedTemporaryFile(prefix="stdin-") as copy:
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.flush()
+        except OSError as error:
+            raise StorageError(
+                f"what comes on standard input needs room in {tempfile.gettempdir()}: {error.strerror or error}; free "
+                "some, or name another folder in TMPDIR"
+            ) from None
+        yield [copy.name if name == STANDARD_INPUT else name for name in files], {copy.name: "stdin"}
 
 
 def _positive(text: str) -> int:
@@ -114,6 +176,13 @@ def _positive(text: str) -> int:
 _positive.__name__ = "whole number from 1"  # argparse tells it: "invalid whole number from 1 value: '0'"
 
 
+def _languages(text: str) -> tuple[str, ...]:
+    languages = tuple(one.strip() for one in text.split(",") if one.strip())
+    if not languages:
+        raise argparse.ArgumentTypeError("expected languages between commas, es,pt")
+    return languages
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app.predict",
@@ -122,10 +191,27 @@ def _parser() -> argparse.ArgumentParser:
         "are no plain text are percent-escaped, as in a URL.",
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="recording, or folder of them; put -- before names that begin with -"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="recording, or folder of them, or - for one on standard input; put -- before names that begin with -",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, faults too")
-    parser.add_argument("--top", type=_positive, metavar="N", help="languages to list (3; with --json all)")
+    parser.add_argument(
+        "--format",
+        choices=formats.FORMATS,
+        default="text",
+        help="text: a line for each recording; json: an object a line, faults too; csv, rttm, webvtt: who speaks "
+        "which language from when to when",
+    )
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="short for --format json")
+    parser.add_argument("--timeline", action="store_true", help="text: a line for each segment as well")
+    parser.add_argument(
+        "--languages", type=_languages, metavar="L,L...", help="answer with one of these only; probabilities sum to 1"
+    )
+    parser.add_argument("--top", type=_positive, metavar="N", help="languages to list (3; with --format json all)")
+    parser.add_argument("--explain", type=Path, metavar="PNG", help="draw what counted for the answer")
+    parser.add_argument("--all-sound", action="store_true", help="take music, noise and silence for speech as well")
+    parser.add_argument("--microphone", action="store_true", help="listen, and tell every second")
     parser.add_argument(
         "--model",
         type=Path,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,19 @@ import numpy as np
 
 from app.onnx_model import ONNX_NAME, OnnxModel
 from app.recordings import check_recording
-from stages.pipeline.errors import RejectedClip, StorageError
+from app.speech import seconds_within, speech_stretches
+from app.timeline import Segment, Step, pooled, segments_of, steps_of
+from stages.pipeline.errors import ParamsError, RejectedClip, StorageError
 
 if TYPE_CHECKING:
     from app.keras_model import KerasModel
+    from app.sound import Samples
 
 EXPORT = Path("models/export")
 MODEL = Path("models/calibrated")
 UNKNOWN = "unknown"
+NO_SPEECH = "no_speech"
+_LEAST_SPEECH = 0.3  # seconds; less says nothing of a language
 _MODEL_FILES = ("model.json", "model.weights.h5")
 _TINY = 1e-12  # as in stages/learning/metrics.py
 
@@ -37,28 +42,35 @@ _TINY = 1e-12  # as in stages/learning/metrics.py
 class Recognition:
     """What a model says of one recording.
 
-    ranking : (language, probability) of all languages of the model, most probable first; they sum to 1.
-    threshold : where the best probability is lower, the answer is "unknown"; None: there is no such answer.
-    windows : images that the recording was cut into.
+    ranking : (language, probability), most probable first, of all languages that were asked about; they sum to 1.
+        Empty where nobody speaks.
+    windows : images of the recording that were asked about.
     seconds : length of the decoded sound.
+    threshold : where the best probability is lower, the answer is "unknown"; None: there is no such answer.
+    speech_seconds : how much of it is speech.
+    segments : the speech, in order, with the language of each part; silence and music are in none.
     """
 
     ranking: tuple[tuple[str, float], ...]
     windows: int
     seconds: float
     threshold: float | None = None
+    speech_seconds: float = 0.0
+    segments: tuple[Segment, ...] = ()
 
     @property
     def language(self) -> str:
-        """The most probable language, or `unknown`."""
+        """The most probable language, `unknown`, or `no_speech`."""
+        if not self.ranking:
+            return NO_SPEECH
         if self.threshold is not None and self.probability < self.threshold:
             return UNKNOWN
         return self.ranking[0][0]
 
     @property
     def probability(self) -> float:
-        """Of the most probable language."""
-        return self.ranking[0][1]
+        """Of the most probable language; 0 where nobody speaks."""
+        return self.ranking[0][1] if self.ranking else 0.0
 
 
 class Recognizer:
@@ -68,6 +80,7 @@ class Recognizer:
     ----------
     folder : a model as the export, calibrate or train stage writes it; models/export by default, or models/calibrated
         where nothing was exported
+    all_sound : take all sound for speech, for recordings that the speech detector doesn't fit (singing, say)
 
     Raises
     ------
@@ -77,40 +90,95 @@ class Recognizer:
         The files are none of ours, or don't belong together.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, all_sound: bool = False) -> None:
         folder = default_model() if folder is None else folder
         check_model(folder)
-        self._model: OnnxModel | KerasModel
+        self.folder, self.all_sound = folder, all_sound
+        self.model: OnnxModel | KerasModel
         if (folder / ONNX_NAME).is_file():
-            self._model = OnnxModel(folder)
+            self.model = OnnxModel(folder)
         else:
             from app.keras_model import KerasModel  # imports TensorFlow: seconds
 
-            self._model = KerasModel(folder)
+            self.model = KerasModel(folder)
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return self._model.languages
+        return self.model.languages
 
-    def recognize(self, path: str | Path) -> Recognition:
+    def recognize(self, path: str | Path, languages: Sequence[str] | None = None) -> Recognition:
         """The languages of one recording.
+
+        languages : answer with one of these only, their probabilities sum to 1
 
         Raises
         ------
         RejectedClip
             It cannot be used; reason codes as in quarantine.csv.
+        ParamsError
+            The model doesn't know one of `languages`.
         """
-        check_recording(path)
-        return self._ranked(*self._model.probabilities_of(path))
+        from app.sound import read_samples
 
-    def recognize_all(self, paths: Iterable[str | Path]) -> Iterator[Recognition | RejectedClip]:
+        allowed = self.allowed(languages)
+        check_recording(path)
+        samples, seconds = read_samples(path, self.model.sound)
+        return self.recognize_samples(samples, seconds, allowed)
+
+    def recognize_samples(
+        self, samples: Samples, seconds: float, languages: Sequence[str] | None = None
+    ) -> Recognition:
+        """The same of (n,) int16 at the model's sample rate, `model.sound.rate_hz`."""
+        allowed = self.allowed(languages)
+        rate_hz = self.model.sound.rate_hz
+        stretches = [(0.0, seconds)] if self.all_sound else speech_stretches(samples, rate_hz)
+        spoken = sum(end - start for start, end in stretches)
+        if spoken < _LEAST_SPEECH:
+            return Recognition((), 0, seconds, self.model.unknown_threshold)
+        window = self.model.window_samples
+        starts = self.model.window_starts(len(samples))
+        heard = [s for s in starts if seconds_within(stretches, s / rate_hz, (s + window) / rate_hz) >= _LEAST_SPEECH]
+        shares = self.restricted(self.model.probabilities(samples, heard or starts[:1]), allowed)
+        whole = pooled(shares)
+        order = np.argsort(-whole, kind="stable")
+        ranking = tuple((allowed[i], float(whole[i])) for i in order)
+        if len(starts) == 1:  # the answer for the whole is that for each part
+            steps = [Step(start, end, (start, end)) for start, end in stretches]
+            probabilities = np.repeat(whole[None], len(steps), axis=0)
+        else:
+            steps = steps_of(stretches)
+            pieces = [(int(step.window[0] * rate_hz), int(step.window[1] * rate_hz)) for step in steps]
+            probabilities = self.restricted(self.model.probabilities_of_pieces(samples, pieces), allowed)
+        segments = segments_of(steps, probabilities, allowed, self.model.unknown_threshold, UNKNOWN)
+        return Recognition(ranking, len(heard), seconds, self.model.unknown_threshold, spoken, segments)
+
+    def allowed(self, languages: Sequence[str] | None) -> tuple[str, ...]:
+        """The languages that may be answered, in the model's order. Raises ParamsError where it doesn't know one."""
+        if not languages:
+            return self.languages
+        strange = sorted(set(languages) - set(self.languages))
+        if strange:
+            raise ParamsError(
+                f"expected languages of the model, received {', '.join(strange)}; it knows {', '.join(self.languages)}"
+            )
+        return tuple(language for language in self.languages if language in set(languages))
+
+    def restricted(self, probabilities: np.ndarray, allowed: tuple[str, ...]) -> np.ndarray:
+        """(windows, languages) -> (windows, allowed), each row summing to 1 again."""
+        columns = np.maximum(probabilities[:, [self.languages.index(one) for one in allowed]].astype(np.float64), _TINY)
+        shares: np.ndarray = columns / columns.sum(axis=1, keepdims=True)
+        return shares
+
+    def recognize_all(
+        self, paths: Iterable[str | Path], languages: Sequence[str] | None = None
+    ) -> Iterator[Recognition | RejectedClip]:
         """The same for many, in order; for one that cannot be used, why. An exported model uses all cores."""
-        threads = usable_cores() if self._model.parallel else 1
+        threads = usable_cores() if self.model.parallel else 1
         pool = ThreadPoolExecutor(threads)
         ahead: deque[Future[Recognition | RejectedClip]] = deque()
         try:
             for path in paths:
-                ahead.append(pool.submit(self._attempt, path))
+                ahead.append(pool.submit(self._attempt, path, languages))
                 if len(ahead) > 2 * threads:
                     yield ahead.popleft().result()
             while ahead:
@@ -118,20 +186,11 @@ class Recognizer:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _attempt(self, path: str | Path) -> Recognition | RejectedClip:
+    def _attempt(self, path: str | Path, languages: Sequence[str] | None) -> Recognition | RejectedClip:
         try:
-            return self.recognize(path)
+            return self.recognize(path, languages)
         except RejectedClip as fault:
             return fault
-
-    def _ranked(self, probabilities: np.ndarray, seconds: float) -> Recognition:
-        """Mean of the windows' log-probabilities, as `stages.learning.metrics` pools and tempers them."""
-        mean = np.log(np.maximum(probabilities.astype(np.float64), _TINY)).mean(axis=0) / self._model.temperature
-        likelihood = np.exp(mean - mean.max())  # (languages,)
-        shares = likelihood / likelihood.sum()
-        order = np.argsort(-shares, kind="stable")
-        ranking = tuple((self.languages[i], float(shares[i])) for i in order)
-        return Recognition(ranking, len(probabilities), seconds, self._model.unknown_threshold)
 
 
 def usable_cores() -> int:

@@ -8,18 +8,23 @@ what libsndfile cannot read.
 from __future__ import annotations
 
 import os
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import soundfile
 import soxr
 
-from stages.pipeline.errors import ParamsError, RejectedClip
+from stages.pipeline.errors import ParamsError, RejectedClip, StorageError
 
 _BLOCK_SECONDS = 30
+_IN_MEMORY_SECONDS = 600
+MOST_SECONDS = 12 * 3600.0  # of a recording; the pipeline cuts at decode.max_seconds, here tapes are taken whole
 _FULL_SCALE = 32768
 _SILENT_PEAK = 10  # of 32768, as in stages/decode.py
 
@@ -36,22 +41,65 @@ class SoundSettings:
     ffmpeg: str = ""
 
 
-def read_samples(path: str | Path, settings: SoundSettings) -> tuple[np.ndarray, float]:
-    """A recording at the model's sample rate; what is held in memory is the result and half a minute of the original.
+class Samples(Protocol):
+    """(n,) int16: an array, or a file that is read piece by piece."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
+class SpooledSamples:
+    """The samples of a long recording in a temporary file without a name, which goes when this object goes."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="recording-")  # noqa: SIM115 - lives as long as this object
+        self._lock = threading.Lock()  # threads read pieces of one recording
+        self._count = 0
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def append(self, block: np.ndarray) -> None:
+        """Raises StorageError where the temporary folder has no room."""
+        try:
+            self._file.write(block.tobytes())
+        except OSError as error:
+            raise StorageError(
+                f"a long recording needs room in {tempfile.gettempdir()} for its samples (115 MB an hour at 16 kHz): "
+                f"{error.strerror}; free some, or name another folder in TMPDIR"
+            ) from None
+        self._count += len(block)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        start, stop, _ = part.indices(self._count)
+        with self._lock:
+            self._file.seek(2 * start)
+            return np.frombuffer(self._file.read(2 * max(0, stop - start)), np.int16)
+
+
+def read_samples(path: str | Path, settings: SoundSettings) -> tuple[Samples, float]:
+    """A recording at the model's sample rate; never more than some minutes of it are held in memory.
 
     Returns
     -------
-    samples : np.ndarray [shape=(n,), dtype=int16]
+    samples : (n,) int16; of a long recording a file
     seconds : length of the recording
 
     Raises
     ------
     RejectedClip
-        unreadable, not_audio, no_audio_stream, undecodable, timeout, too_short, silent or not_finite.
+        unreadable, not_audio, no_audio_stream, undecodable, timeout, too_short, too_long, silent or not_finite.
+    StorageError
+        There is no room for the samples of a long recording.
     """
     pieces: list[np.ndarray] = []
+    spooled: SpooledSamples | None = None
     stream: soxr.ResampleStream | None = None
-    own_rate_hz, count, peak = 0, 0, 0
+    own_rate_hz, count, peak, held = 0, 0, 0, 0
     for rate_hz, block in _mono_blocks(path, settings):
         if not own_rate_hz:
             own_rate_hz = rate_hz
@@ -60,6 +108,12 @@ def read_samples(path: str | Path, settings: SoundSettings) -> tuple[np.ndarray,
         count += len(block)
         peak = max(peak, int(block.max(initial=0)), -int(block.min(initial=0)))
         pieces.append(_to_int16(stream.resample_chunk(block.astype(np.float32))) if stream else block)
+        held += len(pieces[-1])
+        if held > _IN_MEMORY_SECONDS * settings.rate_hz:
+            spooled = spooled or SpooledSamples()
+            for piece in pieces:
+                spooled.append(piece)
+            pieces, held = [], 0
     if stream:
         pieces.append(_to_int16(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
     if not count:
@@ -67,9 +121,15 @@ def read_samples(path: str | Path, settings: SoundSettings) -> tuple[np.ndarray,
     seconds = count / own_rate_hz
     if seconds < settings.min_seconds:
         raise RejectedClip("too_short", f"{seconds:.2f} s; the model takes recordings from {settings.min_seconds:g} s")
+    if seconds >= settings.max_seconds:  # nothing behind it was read
+        raise RejectedClip("too_long", f"more than {settings.max_seconds / 3600:g} hours; cut it into pieces")
     if peak < _SILENT_PEAK:
         raise RejectedClip("silent", "no sample is louder than -70 dBFS")
-    return np.concatenate(pieces), seconds
+    if spooled is None:
+        return np.concatenate(pieces), seconds
+    for piece in pieces:
+        spooled.append(piece)
+    return spooled, seconds
 
 
 def _mono_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[int, np.ndarray]]:
@@ -96,7 +156,7 @@ def _mono(block: np.ndarray) -> np.ndarray:
 
 def _soundfile_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[int, np.ndarray]]:
     """None at all where libsndfile cannot read the file."""
-    deadline = time.monotonic() + settings.timeout_seconds
+    started = time.monotonic()
     try:
         handle = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
     except OSError as error:
@@ -109,9 +169,13 @@ def _soundfile_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tup
         with sound:
             rate_hz = sound.samplerate
             left = int(settings.max_seconds * rate_hz)
+            if len(sound) > left > 0 and len(sound) < 2**62:  # some headers don't know
+                raise RejectedClip("too_long", f"more than {settings.max_seconds / 3600:g} hours; cut it into pieces")
+            done = 0
             while left > 0:
-                if time.monotonic() > deadline:
-                    raise RejectedClip("timeout", f"decoding took longer than {settings.timeout_seconds:g} s")
+                allowed = settings.timeout_seconds * (1 + done / rate_hz / 3600)
+                if time.monotonic() > started + allowed:
+                    raise RejectedClip("timeout", f"decoding took longer than {allowed:g} s")
                 try:
                     block = sound.read(min(left, _BLOCK_SECONDS * rate_hz), dtype="float32", always_2d=True)
                 except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -119,6 +183,7 @@ def _soundfile_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tup
                 if not len(block):
                     return
                 left -= len(block)
+                done += len(block)
                 yield rate_hz, block
 
 

@@ -137,11 +137,12 @@ def test_probabilities_are_pooled_and_tempered_as_evaluate_does(
     images = resize_to_image(log_mel(sound, 16000, features.logmel), 50, features.resize)
     windows = network.predict_on_batch(images.astype(np.float32))
     expected = metrics.temper(metrics.pool_windows(windows, np.zeros(len(windows), np.int64), 1), temperature)
-    recognizer = Recognizer(tmp_path / "export")
-    assert isinstance(recognizer._model, OnnxModel)
-    probabilities = recognizer._model.probabilities(sound)
+    recognizer = Recognizer(tmp_path / "export", all_sound=True)
+    assert isinstance(recognizer.model, OnnxModel)
+    starts = recognizer.model.window_starts(len(sound))
+    probabilities = recognizer.model.probabilities(sound, starts)
     assert probabilities.shape == windows.shape == (3, 3)
-    found = recognizer._ranked(probabilities, 3.4)
+    found = recognizer.recognize_samples(sound, 3.4)
     assert np.allclose([dict(found.ranking)[name] for name in settings.languages], np.exp(expected[0]),
                        rtol=0, atol=TOLERANCE)  # fmt: skip
     assert found.probability > 0.35
@@ -171,9 +172,9 @@ def test_below_the_threshold_the_answer_is_unknown(
     (tmp_path / "export/model.onnx").write_bytes(to_onnx(*load_model(folder), {}))
     soundfile.write(tmp_path / "a.wav", speech_like(5, 1.0), 16000)
     for name in ("model", "export"):
-        assert main(["--model", str(tmp_path / name), str(tmp_path / "a.wav")]) == 0
+        assert main(["--all-sound", "--model", str(tmp_path / name), str(tmp_path / "a.wav")]) == 0
         words = capsys.readouterr().out.split()
-        assert main(["--json", "--model", str(tmp_path / name), str(tmp_path / "a.wav")]) == 0
+        assert main(["--all-sound", "--json", "--model", str(tmp_path / name), str(tmp_path / "a.wav")]) == 0
         found = json.loads(capsys.readouterr().out)
         best, probability = found["ranking"][0]
         assert found["probability"] == probability
