@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(sh
 UV := 0.13.9
 READY := .venv/.ready
 
-.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro compare-splits serve test test-slow bench benchmark-accuracy check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -37,6 +37,9 @@ repro: $(READY) ## build what has changed, from the corpus to the report, and pr
 compare-splits: $(READY) ## run the pipeline after a split by group and after a random one, and print both scores
 	@python -m benchmarks.compare_splits
 
+serve: $(READY) ## open a page on this machine: recognise recordings, look at the evaluation, compare experiments
+	@python -m app.page
+
 test: $(READY) ## run the tests (a few minutes)
 	@python -m pytest -n 2 --dist loadfile -m "not slow"
 
@@ -64,7 +67,7 @@ format: $(READY) ## format the code and mend what the linter can
 lock: $(READY) ## pin the newest versions that pyproject.toml allows
 	@python -m pip install -q --disable-pip-version-check uv==$(UV)
 	@uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra cpu --extra cluster --extra export --extra dev pyproject.toml -o requirements.lock
+		--extra cpu --extra cluster --extra export --extra serve --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove what the pipeline built; DVC's cache stays, `dvc checkout` brings it back
 	@rm -rf data/manifest.csv data/manifest.json data/decoded data/resampled data/logmel data/features models/model models/article models/calibrated models/export data/extra/*/
