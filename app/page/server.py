@@ -17,16 +17,20 @@ from typing import IO, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from app.page.evaluation import PICTURES, clip_as_wav, read_evaluation
+from app.page.experiments import COMMITS, Experiments
 from app.page.guard import Guard, refuse
 from app.page.limits import Limits
 from app.page.words import status_for, words_for
 from app.page.workers import WorkerFault, Workers
+from stages.pipeline.errors import PipelineError, RejectedClip
 
 _HERE = Path(__file__).parent
 
@@ -39,6 +43,7 @@ class Page:
         self._languages: tuple[str, ...] = tuple(workers.hello["languages"])
         self._slots = asyncio.Semaphore(limits.uploads)
         self._waiting = 0
+        self._experiments = Experiments()
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
@@ -48,6 +53,11 @@ class Page:
             Route("/", self.recognise_page),
             Route("/api/recognise", self.recognise, methods=["POST"]),
             Route("/api/explain", self.explain, methods=["POST"]),
+            Route("/evaluation", self.evaluation_page),
+            Route("/api/clips/{clip}", self.clip),
+            Route("/api/pictures/{name}", self.picture),
+            Route("/experiments", self.experiments_page),
+            Route("/api/experiments", self.experiments),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ]
 
@@ -68,6 +78,37 @@ class Page:
 
     async def explain(self, request: Request) -> Response:
         return await self._ask(request, "explain")
+
+    async def evaluation_page(self, request: Request) -> Response:
+        found, fault = None, ""
+        try:
+            found = await run_in_threadpool(read_evaluation)
+        except PipelineError as error:
+            fault = str(error)
+        return self._html("evaluation.html", here="evaluation", found=found, fault=fault)
+
+    async def clip(self, request: Request) -> Response:
+        try:
+            return Response(await run_in_threadpool(clip_as_wav, request.path_params["clip"]), media_type="audio/wav")
+        except RejectedClip as fault:
+            return refuse(request.scope, 404, fault.reason, "This clip cannot be played:", f"{fault.detail}.")
+        except PipelineError as error:
+            return refuse(request.scope, 500, "unreadable", "This clip cannot be played:", str(error))
+
+    async def picture(self, request: Request) -> Response:
+        path = PICTURES.get(request.path_params["name"])
+        if path is None or not path.is_file():
+            raise HTTPException(404)
+        return FileResponse(path, media_type="image/png")
+
+    async def experiments_page(self, request: Request) -> Response:
+        return self._html("experiments.html", here="experiments", commits=COMMITS)
+
+    async def experiments(self, request: Request) -> Response:
+        try:
+            return JSONResponse(await run_in_threadpool(self._experiments.read))
+        except PipelineError as error:
+            return refuse(request.scope, 500, "dvc", "The experiments cannot be listed:", f"{error}.")
 
     async def _ask(self, request: Request, task: str) -> Response:
         """Receive a recording, let a worker at it, forget it."""

@@ -149,8 +149,8 @@ def _work(connection: Connection, folder: Path, parent: int) -> None:
         connection.send_bytes(json.dumps(answer).encode())
 
     try:
-        from app.page.listen import Listener
         from app.onnx_model import ONNX_NAME
+        from app.page.listen import Listener
 
         if sys.platform == "linux" and (folder / ONNX_NAME).is_file():
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))

@@ -333,3 +333,14 @@ at("picture").addEventListener("click", (event) => {
 });
 new ResizeObserver(() => shown && showSpectrogram()).observe(at("picture"));
 nameLanguages();
+
+// A clip of the last evaluation, from its page's "look".
+const clip = new URLSearchParams(location.search).get("clip");
+if (clip) {
+  const response = await fetch(`/api/clips/${encodeURIComponent(clip)}`);
+  if (response.ok) recognise(await response.blob(), `clip ${clip} of the last evaluation`);
+  else {
+    const { error } = await response.json();
+    complain(error.message, error.cure);
+  }
+}
