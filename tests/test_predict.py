@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import Project, speech_like, write_corpus
+from conftest import ROOT, Project, speech_like, write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -403,3 +403,16 @@ def test_a_named_ffmpeg_of_another_machine_is_done_without(trained: Trained) -> 
     )
     path = trained.corpus / trained.rows("test")[0].path
     assert np.array_equal(images_of(path, elsewhere)[0], images_of(path, features)[0])
+
+
+def test_onnxruntime_reports_to_nobody(trained: Trained, tmp_path: Path) -> None:
+    """It would keep an identifier in the user's cache, and a session in the temporary folder."""
+    environment = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-m", "app.predict", str(trained.corpus), "--model", str(trained.export)],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("ORT_")} | environment,
+        capture_output=True,
+        check=True,
+    )
+    assert sorted(tmp_path.rglob("*")) == []
