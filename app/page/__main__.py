@@ -80,6 +80,7 @@ def _serve(options: argparse.Namespace) -> None:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=3,
     )
+    listening.listen(1024)  # from here on, who comes early waits instead of being turned away
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     print(f"{url}  (Ctrl+C ends it)", flush=True)
     if not options.no_browser:

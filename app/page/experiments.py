@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ _TIMEOUT_SECONDS = 120.0
 _FRESH_SECONDS = 60.0
 _METRICS = "metrics/evaluate/metrics.json"
 _PARAMS = "params.yaml"
-_SCORES = ("accuracy", "macro_f1", "ece", "cavg", "log_loss")
+_SCORES = ("accuracy", "macro_f1", "ece", "cavg")
 # What changes no result, or is no choice of the experimenter's.
 _LEFT_OUT = ("execution.",)
 
@@ -48,7 +49,13 @@ def _ask_dvc() -> list[Any]:
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(COMMITS)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS, stdin=subprocess.DEVNULL
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"DVC_NO_ANALYTICS": "1"},
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
         raise StorageError(
@@ -63,6 +70,8 @@ def _ask_dvc() -> list[Any]:
 
 def digest(revisions: list[Any]) -> dict[str, Any]:
     """The rows of `dvc exp show --json`, newest commit first, each commit's experiments after it.
+
+    Left out are commits without scores, and those with the scores and params of the next newer one.
 
     A row : name, rev, kind ("workspace", "commit" or "experiment"), of (the commit's name), created, scores
     (name -> [value, low, high]), n_clips, split, params (those in which rows differ), fault.
@@ -82,9 +91,22 @@ def digest(revisions: list[Any]) -> dict[str, Any]:
         for key in {key for row in rows for key in row["params"]}
         if not key.startswith(_LEFT_OUT) and len({row["params"].get(key) for row in rows if row["params"]}) > 1
     )
+    rows = _without_repeats(rows)
     for row in rows:
         row["params"] = {key: row["params"].get(key) for key in differing} if row["params"] else {}
     return {"rows": rows, "params": differing}
+
+
+def _without_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    newer: dict[str, Any] = {}
+    for row in rows:
+        if row["kind"] == "commit":
+            if newer and (row["scores"], row["params"]) == (newer["scores"], newer["params"]):
+                continue
+            newer = row
+        kept.append(row)
+    return kept
 
 
 def _row(revision: dict[str, Any], name: str, kind: str, of: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Limits:
     upload_bytes: int = 64_000_000
     work_seconds: float = 60.0
     head_seconds: float = 10.0
-    upload_seconds: float = 30.0
+    upload_seconds: float = 20.0
     flush_seconds: float = 15.0
     uploads: int = 16
     waiting: int = 100

@@ -3,13 +3,7 @@
 import { element } from "./names.js";
 import { makeSortable } from "./tables.js";
 
-const SCORES = {
-  accuracy: ["Accuracy", 1],
-  macro_f1: ["Macro-F1", 1],
-  ece: ["Calibration error", -1],
-  cavg: ["Cavg", -1],
-  log_loss: ["Log loss", -1],
-};
+const SCORES = { accuracy: "Accuracy", macro_f1: "Macro-F1", ece: "Calibration error", cavg: "Cavg" };
 const at = (id) => document.getElementById(id);
 const table = document.querySelector("table.experiments");
 let found = { rows: [], params: [] };
@@ -57,7 +51,7 @@ function show() {
       "tr",
       {},
       button("Experiment"),
-      ...scores.flatMap((name) => [button(SCORES[name][0], { class: "number" }), ...(name === "accuracy" ? [button("Difference", { class: "number" })] : [])]),
+      ...scores.flatMap((name) => [button(SCORES[name], { class: "number" }), ...(name === "accuracy" ? [button("Difference", { class: "number" })] : [])]),
       element("th", { scope: "col" }, "Other params"),
       button("Date"),
     ),
@@ -70,22 +64,42 @@ function show() {
 
 function line(row, baseline, scores) {
   const own = row === baseline;
-  const name = element("th", { scope: "row" }, row.name, element("span", { class: "small" }, row.kind === "experiment" ? `from ${row.of}` : row.kind === "commit" ? row.rev : "not committed"));
+  const name = element("th", { scope: "row" }, row.name, element("span", { class: "small" }, under(row)));
   return element(
     "tr",
     own ? { class: "own" } : {},
     name,
-    ...scores.flatMap((score) => [scoreCell(row.scores[score]), ...(score === "accuracy" ? [differenceCell(row, baseline)] : [])]),
+    ...scores.flatMap((score) => [scoreCell(row.scores[score], score === "accuracy"), ...(score === "accuracy" ? [differenceCell(row, baseline)] : [])]),
     element("td", { class: "params" }, ...changes(row, baseline)),
     element("td", { class: "small", "data-value": row.created ?? "9" }, row.created ? row.created.slice(0, 16).replace("T", " ") : "now"),
   );
 }
 
-function scoreCell(score) {
+function under(row) {
+  if (row.kind === "experiment") return `from ${row.of}`;
+  if (row.kind === "workspace") return "as it is now";
+  return row.name === row.rev ? "commit" : row.rev;
+}
+
+/** A dot on a line from 0 to 1, its interval as a bar, as on the evaluation page. */
+function whisker([value, low, high]) {
+  const draw = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, one] of Object.entries(attributes)) made.setAttribute(key, one);
+    return made;
+  };
+  const svg = draw("svg", { class: "whisker", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
+  svg.append(draw("rect", { class: "whisker-rail", x: 0, y: 4, width: 100, height: 2 }));
+  if (low != null && high != null) svg.append(draw("rect", { class: "whisker-range", x: 100 * low, y: 2, width: Math.max(0.4, 100 * (high - low)), height: 6 }));
+  svg.append(draw("rect", { class: "whisker-value", x: Math.min(99, Math.max(0, 100 * value - 0.5)), y: 0, width: 1, height: 10 }));
+  return svg;
+}
+
+function scoreCell(score, drawn = false) {
   if (!score) return element("td", { class: "number", "data-value": -1 }, "–");
   const [value, low, high] = score;
-  const range = low == null || high == null ? "" : `${low.toFixed(3)} to ${high.toFixed(3)}`;
-  return element("td", { class: "number", "data-value": value }, value.toFixed(3), element("span", { class: "small" }, range));
+  const range = low == null || high == null ? "" : `${low.toFixed(3)}–${high.toFixed(3)}`;
+  return element("td", { class: "number", "data-value": value }, value.toFixed(3), ...(drawn ? [whisker(score)] : []), element("span", { class: "small" }, range));
 }
 
 function differenceCell(row, baseline) {
