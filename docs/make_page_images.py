@@ -85,11 +85,11 @@ def _recognised(browser: Browser, url: str, recording: Path, width: int, path: P
 
 
 def _save(page: Page, path: Path, height: int = 0) -> None:
-    """In 128 colours: a third of the bytes, and none of it seen."""
-    picture = Image.open(BytesIO(page.screenshot(full_page=True)))
+    """In 256 colours: a third of the bytes, and none of it seen."""
+    picture = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
     if height:
         picture = picture.crop((0, 0, picture.width, min(picture.height, round(1.5 * height))))
-    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     page.close()
 
 

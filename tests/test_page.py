@@ -84,9 +84,8 @@ def test_the_spectrogram_shows_a_tone_where_it_is(served: Served) -> None:
     tone = np.where(time_ < 2, np.sin(2 * np.pi * hertz * time_), 0).astype(np.float32) * 0.5
     found = json.loads(ask(served, "/api/recognise", wav(tone, rate))[2])["spectrogram"]
     levels = np.frombuffer(base64.b64decode(found["levels"]), np.uint8).reshape(found["bands"], found["columns"])
-    mel = lambda f: np.log1p(f / 700)  # noqa: E731
-    low, high = mel(found["lowest_hz"]), mel(found["highest_hz"])
-    expected = (mel(hertz) - low) / (high - low) * (found["bands"] - 1)
+    low, here, high = np.log1p(np.array([found["lowest_hz"], hertz, found["highest_hz"]]) / 700)
+    expected = (here - low) / (high - low) * (found["bands"] - 1)
     assert abs(int(levels[:, found["columns"] // 4].argmax()) - expected) <= 1
     assert levels[:, : found["columns"] // 2 - 10].max(axis=0).min() > 240
     assert levels[:, found["columns"] // 2 + 10 :].max() == 0
@@ -134,6 +133,12 @@ def test_an_upload_that_does_not_tell_its_size_is_cut_off(served: Served, folder
 
 
 def test_languages_are_restricted(served: Served, clip: bytes) -> None:
+    ranking = dict(json.loads(ask(served, "/api/recognise", clip)[2])["ranking"])
+    found = json.loads(ask(served, "/api/recognise?languages=es,pt", clip)[2])
+    share = ranking["es"] + ranking["pt"]
+    expected = {name: pytest.approx(ranking[name] / share) for name in ("es", "pt")}
+    assert dict(found["ranking"]) == expected
+    assert found["language"] in expected
     assert fault(ask(served, "/api/recognise?languages=es,xx", clip)) == (400, "unknown_language")
 
 
@@ -271,12 +276,23 @@ def test_one_that_takes_too_long_is_ended(folder: Path) -> None:
     assert left_in(folder) == []
 
 
-def test_it_ends_with_all_its_processes(folder: Path, clip: bytes) -> None:
+def test_it_ends_with_all_its_processes(folder: Path) -> None:
+    """While a worker is at it, too: who waits is told, if it is ended in good order."""
+    tone = np.sin(np.arange(8000 * 1800) * 0.3).astype(np.float32)
+    long = io.BytesIO()
+    soundfile.write(long, tone, 8000, format="FLAC")
     for number in (signal.SIGINT, signal.SIGKILL):
-        with serve(folder) as own:
+        with serve(folder) as own, ThreadPoolExecutor(1) as pool:
             children = own.children()
             assert len(children) > 1
+            waiting = pool.submit(ask, own, "/api/recognise", long.getvalue())
+            while not open_uploads(own):
+                time.sleep(0.01)
             own.process.send_signal(number)
+            if number == signal.SIGINT:
+                assert fault(waiting.result()) == (503, "ending")
+            else:
+                assert isinstance(waiting.exception(), OSError)
             assert own.process.wait(10) == (-number if number == signal.SIGKILL else 0)
             deadline = time.monotonic() + 10
             while alive := [pid for pid in children if Path(f"/proc/{pid}/cwd").exists()]:

@@ -15,6 +15,7 @@ import logging
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Sequence
@@ -63,16 +64,25 @@ def _serve(options: argparse.Namespace) -> None:
             f"--host {host} would let other machines reach this page, which asks nobody for a password; leave it out "
             "to listen on 127.0.0.1, or add --allow-network if that is what you want"
         )
+    tempfile.gettempdir()  # found now and for good: it is found by writing, which fails once the disk is full
     limits = Limits(upload_bytes=round(options.max_megabytes * 1e6), work_seconds=options.max_seconds)
     folder: Path = options.model or default_model()
     check_model(folder)
     listening = _listen(host, options.port)
     port: int = listening.getsockname()[1]
     workers = Workers(folder, min(2, usable_cores()), limits.work_seconds)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            workers.close()  # first, so that whoever waits for them is answered
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         application(workers, host, port, limits),
         http=protocol(limits),
         ws="none",
+        lifespan="off",
+        proxy_headers=False,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -86,7 +96,7 @@ def _serve(options: argparse.Namespace) -> None:
     if not options.no_browser:
         threading.Timer(0.5, webbrowser.open, [url]).start()
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
     finally:
         workers.close()
         listening.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,21 @@ class Listener:
             The recording cannot be used.
         """
         found = self._recognizer.recognize(path)
+        ranking = [(name, p) for name, p in found.ranking if languages is None or name in languages]
+        share = sum(p for _, p in ranking) or 1.0
         return {
-            "language": found.language,
-            "probability": found.probability,
-            "ranking": found.ranking,
-            "threshold": found.threshold,
+            "language": found.language if languages is None else ranking[0][0],
+            "ranking": [(name, p / share) for name, p in ranking],
             "seconds": found.seconds,
             "spectrogram": spectrogram(path),
         }
 
     def explain(self, path: str, languages: list[str] | None = None) -> dict[str, Any]:
         raise NotImplementedError
+
+    @property
+    def explains(self) -> bool:
+        return find_spec("app.explain") is not None
 
 
 def spectrogram(path: str) -> dict[str, Any]:

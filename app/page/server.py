@@ -70,6 +70,7 @@ class Page:
             here="recognise",
             languages=sorted(self._languages),
             model=self._workers.hello["model"],
+            explains=self._workers.hello["explains"],
             limits=self._limits,
         )
 
@@ -124,6 +125,7 @@ class Page:
                         return JSONResponse(await asyncio.shield(answer))
                     finally:
                         await asyncio.wait([answer])
+                        answer.exception()  # known now, even where nobody waits for it any more
         except WorkerFault as fault:
             message, cure = words_for(fault.reason)
             response = refuse(request.scope, status_for(fault.reason), fault.reason, message, cure)
@@ -197,12 +199,5 @@ def application(workers: Workers, host: str, port: int, limits: Limits) -> Guard
             return refuse(request.scope, error.status_code, "not_found", message)
         return refuse(request.scope, 500, "internal", *words_for("internal"))
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        workers.close()
-
-    routes = Starlette(
-        routes=page.routes(), exception_handlers={HTTPException: fault, Exception: fault}, lifespan=lifespan
-    )
+    routes = Starlette(routes=page.routes(), exception_handlers={HTTPException: fault, Exception: fault})
     return Guard(routes, host, port, limits)

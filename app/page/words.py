@@ -21,6 +21,7 @@ _WORDS = {
     "too_slow": ("The recording did not arrive in time.", "Try it again, or choose a smaller one."),
     "no_space": ("There is no room for this recording on the server's disk.", "Free some space, then try again."),
     "busy": ("Too many recordings are waiting.", "Try again in a moment."),
+    "ending": ("The server was ended.", "Start it again with `make serve`, then load this page again."),
     "unknown_language": ("The model does not know one of these languages.", "Load the page again."),
     "internal": ("Something went wrong here.", "The server's terminal says more."),
 }
@@ -31,6 +32,7 @@ _STATUS = {
     "too_slow": 408,
     "no_space": 507,
     "busy": 503,
+    "ending": 503,
     "unknown_language": 400,
     "internal": 500,
 }

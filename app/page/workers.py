@@ -28,7 +28,7 @@ _MEMORY_BYTES = 6 << 30  # of address space; TensorFlow reserves far more than i
 
 
 class WorkerFault(Exception):  # noqa: N818 - the outcome of one upload
-    """A recording that could not be worked on; reason as in RejectedClip, or timeout, crashed or internal."""
+    """A recording that could not be worked on; reason as in RejectedClip, or timeout, crashed, ending or internal."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -70,9 +70,13 @@ class _Worker:
             raise WorkerFault("crashed") from None
         return answer
 
-    def end(self) -> None:
+    def kill(self) -> None:
+        """A thread that waits for its answer gets EOFError."""
         self._process.kill()
         self._process.join()
+
+    def end(self) -> None:
+        self.kill()
         self._connection.close()
 
 
@@ -95,6 +99,7 @@ class Workers:
         self._folder, self._seconds = folder, seconds
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(count, "worker")
+        self._closed = False
         self._all = [_Worker(folder) for _ in range(count)]
         try:
             for worker in self._all:
@@ -109,15 +114,21 @@ class Workers:
         self.hello = self._all[0].hello
 
     def submit(self, question: dict[str, Any]) -> Any:
-        """A future of the answer; it raises WorkerFault."""
+        """A future of the answer; it, or this, raises WorkerFault."""
+        if self._closed:
+            raise WorkerFault("ending")
         return self._threads.submit(self._ask, question)
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         worker = self._free.get()
         try:
+            if self._closed:
+                raise WorkerFault("ending")
             worker.wait_until_ready()
             answer = worker.ask(question, self._seconds)
         except (WorkerFault, PipelineError) as fault:
+            if self._closed:
+                raise WorkerFault("ending") from None
             worker.end()
             self._all.remove(worker)
             worker = _Worker(self._folder)
@@ -132,9 +143,11 @@ class Workers:
         return answer
 
     def close(self) -> None:
+        """End them at once, whatever they are at."""
+        self._closed = True
         for worker in self._all:
-            worker.end()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+            worker.kill()
+        self._threads.shutdown(wait=False)
 
 
 def _work(connection: Connection, folder: Path, parent: int) -> None:
@@ -142,6 +155,7 @@ def _work(connection: Connection, folder: Path, parent: int) -> None:
     guard_worker(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the server ends its workers
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _quieten_decoders()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -155,7 +169,7 @@ def _work(connection: Connection, folder: Path, parent: int) -> None:
         if sys.platform == "linux" and (folder / ONNX_NAME).is_file():
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
         listener = Listener(folder)
-        say({"languages": list(listener.languages), "model": str(folder)})
+        say({"languages": list(listener.languages), "model": str(folder), "explains": listener.explains})
     except PipelineError as error:
         say({"fault": str(error)})
         return
@@ -166,6 +180,14 @@ def _work(connection: Connection, folder: Path, parent: int) -> None:
         except EOFError:
             return
         say(_attempt(tasks[question.pop("task")], question))
+
+
+def _quieten_decoders() -> None:
+    """What C libraries say of each damaged frame would fill the terminal; what Python says still goes there."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _attempt(task: Callable[..., dict[str, Any]], question: dict[str, Any]) -> dict[str, Any]:
