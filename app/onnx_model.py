@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +51,6 @@ class OnnxModel:
     temperature = 1.0  # it is in the graph
 
     def __init__(self, folder: Path) -> None:
-        # Unless told not to, 1.29 and later keep an identifier in the user's cache and report each use to Microsoft.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
         path = folder / ONNX_NAME

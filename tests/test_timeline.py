@@ -66,7 +66,8 @@ def music(seconds: float) -> np.ndarray:
         for third in (1, 1.26, 1.5):
             for partial in range(1, 6):
                 out += (since >= 0) * np.exp(-4 * since.clip(0)) * np.sin(2 * np.pi * root * third * partial * since)
-    return (8000 * out / np.abs(out).max()).astype(np.int16)
+    samples: np.ndarray = (8000 * out / np.abs(out).max()).astype(np.int16)
+    return samples
 
 
 def test_speech_is_told_from_silence_noise_and_music(spoken: np.ndarray) -> None:

@@ -66,7 +66,7 @@ def spectrogram(path: str) -> dict[str, Any]:
     settings = SoundSettings(_RATE_HZ, "HQ", 0.0, _MAX_SECONDS, _TIMEOUT_SECONDS)
     samples, _ = read_samples(path, settings)
     starts = np.linspace(0, max(0, len(samples) - _WINDOW), min(_COLUMNS, 1 + len(samples) // 160)).astype(int)
-    padded = np.pad(samples, (0, max(0, _WINDOW - len(samples))))
+    padded = np.pad(samples[:], (0, max(0, _WINDOW - len(samples))))
     frames = padded[starts[:, None] + np.arange(_WINDOW)] * np.hanning(_WINDOW)  # (columns, window)
     power = np.abs(np.fft.rfft(frames)) ** 2 @ _mel_filters().T  # (columns, bands)
     level = 10 * np.log10(np.maximum(power.T, 1e-3))
