@@ -9,6 +9,7 @@ UV := 0.13.9
 READY := .venv/.ready
 
 .PHONY: help setup setup-gpu repro compare-splits serve test test-slow bench benchmark-accuracy check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -54,6 +55,9 @@ benchmark-accuracy: $(READY) ## measure what carries over to unheard voices, eng
 	@dvc repro $(addprefix data/benchmark/dvc.yaml:,panel_t_asterisk_to_tuxpaint panel_t_tuxpaint_to_asterisk)
 	@python benchmarks/accuracy.py
 	@python docs/fill_results.py
+
+experiments: $(READY) ## the article's claims as experiments, three seeds each (an hour or two); writes docs/claims.md
+	@python -m experiments
 
 check: $(READY) ## format, lint and types
 	@ruff format --check .
