@@ -122,13 +122,11 @@ def read_run(project: Path, cell: str, seed: int) -> Run:
     )
 
 
-def write_runs(runs: list[Run], path: Path = RESULTS) -> None:
+def write_runs(runs: Sequence[Run], path: Path = RESULTS) -> None:
     """One line for each run, so that a difference shows in Git."""
     lines = ",\n  ".join(json.dumps(run.values(), ensure_ascii=False) for run in runs)
     with write_atomically(path) as handle:
-        handle.write(
-            f'{{"commit": {json.dumps(_output("git", "rev-parse", "--short=12", "HEAD"))}, "runs": [\n  {lines}\n]}}\n'
-        )
+        handle.write(f"[\n  {lines}\n]\n")
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

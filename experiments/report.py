@@ -68,8 +68,8 @@ class Difference:
     high: float
 
 
-def read_runs(path: Path = RESULTS) -> tuple[dict[str, list[Run]], str]:
-    """Cell -> its runs, and the commit that they were made with.
+def read_runs(path: Path = RESULTS) -> dict[str, list[Run]]:
+    """Cell -> its runs.
 
     Raises
     ------
@@ -77,13 +77,12 @@ def read_runs(path: Path = RESULTS) -> tuple[dict[str, list[Run]], str]:
         There is no such file, or it holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         runs: dict[str, list[Run]] = defaultdict(list)
-        for row in values["runs"]:
+        for row in json.loads(path.read_text(encoding="utf-8")):
             del row["accuracy"]
             row["groups"] = {name: (right, clips) for name, (right, clips) in row["groups"].items()}
             runs[row["cell"]].append(Run(**row))
-        return dict(runs), str(values["commit"])
+        return dict(runs)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} holds no experiments ({error!r}); run `make experiments`") from None
 
@@ -114,7 +113,9 @@ def _bootstrap_over_voices(runs: Sequence[Run], base: Sequence[Run]) -> np.ndarr
     rng = np.random.default_rng(DRAWS_SEED + 1)
     same_clips = _clips(runs) == _clips(base)
     drawn = _draw(rng, len(runs[0].groups))
-    return _accuracies(runs, drawn) - _accuracies(base, drawn if same_clips else _draw(rng, len(base[0].groups)))
+    drawn_for_base = drawn if same_clips else _draw(rng, len(base[0].groups))
+    found: np.ndarray = _accuracies(runs, drawn) - _accuracies(base, drawn_for_base)
+    return found
 
 
 def _clips(runs: Sequence[Run]) -> dict[str, int]:
@@ -145,6 +146,19 @@ def verdict(claim: Claim, found: Difference) -> str:
     return HOLDS if holds else FAILS if fails else OPEN
 
 
+def verdicts(cells: Mapping[str, Sequence[Run]]) -> str:
+    """Markdown: each claim in a line."""
+    lines = []
+    for claim in CLAIMS:
+        found = {cell: verdict(claim, difference(cells, cell)) if cell in cells else OPEN for cell in claim.cells}
+        if len(set(found.values())) == 1:
+            said = f"**{next(iter(found.values()))}**"
+        else:
+            said = ", ".join(f"**{found[cell]}** ({name})" for cell, name in claim.cells.items())
+        lines.append(f"- {claim.text}: {said}\n")
+    return "".join(lines)
+
+
 def table(cells: Mapping[str, Sequence[Run]]) -> str:
     """Markdown: a row for each comparison; what hasn't been run is said."""
     head = ("claim", "compared", "test accuracy", "each seed", "training", "difference, 95 % interval", "verdict")
@@ -167,11 +181,11 @@ def _scores(runs: Sequence[Run]) -> tuple[str, str, str]:
     return f"{_mean(runs):.3f}", each, f"{np.mean([run.train_accuracy for run in runs]):.3f}"
 
 
-def facts(cells: Mapping[str, Sequence[Run]], commit: str) -> str:
+def facts(cells: Mapping[str, Sequence[Run]]) -> str:
     base = cells[BASE][0]
     deviation, freedom = seed_deviation(cells)
     return (
-        f"{sum(map(len, cells.values()))} trainings of commit {commit}. Chance {base.chance:.3f}. Test: {base.n_clips} "
+        f"{sum(map(len, cells.values()))} trainings. Chance {base.chance:.3f}. Test: {base.n_clips} "
         f"clips of {len(base.groups)} voices, none of them in training; of the random split {_random(cells)}. "
         f"Standard deviation from seed to seed {deviation:.3f} ({freedom} degrees of freedom).\n"
     )
@@ -213,9 +227,9 @@ def picture(cells: Mapping[str, Sequence[Run]], path: Path = PICTURE) -> None:
 
 def write_report(page: Path = PAGE) -> None:
     """The picture, and the tables between the marks `<!-- claims:NAME -->` and `<!-- /claims -->` of the page."""
-    cells, commit = read_runs()
+    cells = read_runs()
     picture(cells)
-    blocks = {"facts": facts(cells, commit), "table": table(cells)}
+    blocks = {"verdicts": verdicts(cells), "facts": facts(cells), "table": table(cells)}
     text = re.sub(
         r"(<!-- claims:(\w+) -->\n).*?(<!-- /claims -->)",
         lambda mark: mark[1] + blocks[mark[2]] + mark[3],
