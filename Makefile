@@ -10,6 +10,7 @@ READY := .venv/.ready
 
 .PHONY: help setup setup-gpu repro compare-splits serve test test-slow bench benchmark-accuracy check format lock clean clean-reuse
 .PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy check format lock clean clean-reuse doctor
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -34,6 +35,9 @@ setup-gpu: $(READY) ## then replace TensorFlow by its build for NVIDIA GPUs
 repro: $(READY) ## build what has changed, from the corpus to the report, and print the result
 	@dvc repro
 	@cat metrics/audit/verdict.txt metrics/evaluate/summary.txt
+
+doctor: ## look for what stops a run or spoils it, and name the mend (ALL=1: read the whole cache)
+	@$$(command -v .venv/bin/python || echo $(PYTHON)) -m app.doctor $(if $(ALL),--all)
 
 compare-splits: $(READY) ## run the pipeline after a split by group and after a random one, and print both scores
 	@python -m benchmarks.compare_splits
