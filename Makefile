@@ -11,6 +11,7 @@ READY := .venv/.ready
 .PHONY: help setup setup-gpu repro compare-splits serve test test-slow bench benchmark-accuracy check format lock clean clean-reuse
 .PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
 .PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy check format lock clean clean-reuse doctor
+.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy check format lock clean clean-reuse doctor report
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -38,6 +39,9 @@ repro: $(READY) ## build what has changed, from the corpus to the report, and pr
 
 doctor: ## look for what stops a run or spoils it, and name the mend (ALL=1: read the whole cache)
 	@$$(command -v .venv/bin/python || echo $(PYTHON)) -m app.doctor $(if $(ALL),--all)
+
+report: $(READY) ## write report.html: all results of the experiment in this folder on one page (BASE=commit to compare with)
+	@python -m app.report $(if $(BASE),--base $(BASE))
 
 compare-splits: $(READY) ## run the pipeline after a split by group and after a random one, and print both scores
 	@python -m benchmarks.compare_splits
