@@ -121,6 +121,7 @@ class Project:
         self.run("git", "config", "user.name", "test")
         self.run("dvc", "init", "-q")
         shutil.copy(ROOT / ".dvc/config", self.folder / ".dvc/config")
+        shutil.copytree(ROOT / ".dvc/plots", self.folder / ".dvc/plots")
         self.run("git", "add", ".")
         self.run("git", "commit", "-qm", "start")
         return self
