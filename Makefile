@@ -31,7 +31,7 @@ $(READY): requirements.lock
 
 setup-gpu: $(READY) ## then replace TensorFlow by its build for NVIDIA GPUs
 	@uv pip uninstall -q --python .venv/bin/python tensorflow-cpu
-	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra gpu
+	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra pipeline --extra gpu
 
 repro: $(READY) ## build what has changed, from the corpus to the report, and print the result
 	@dvc repro
@@ -59,7 +59,7 @@ bench: $(READY) ## measure everything beside its peers, on idle cores (about an 
 	@python -m benchmarks
 
 benchmark-accuracy: $(READY) ## measure what carries over to unheard voices, engines and people (hours without a GPU)
-	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra benchmark
+	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra pipeline --extra benchmark
 	@dvc repro $(addprefix data/benchmark/dvc.yaml:,panel_t_asterisk_to_tuxpaint panel_t_tuxpaint_to_asterisk)
 	@python benchmarks/accuracy.py
 	@python docs/fill_results.py
@@ -80,6 +80,7 @@ lock: $(READY) ## pin the newest versions that pyproject.toml allows
 	@python -m pip install -q --disable-pip-version-check uv==$(UV)
 	@uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--extra cpu --extra cluster --extra export --extra serve --extra dev pyproject.toml -o requirements.lock
+		--extra predict --extra pipeline --extra cpu --extra cluster --extra export --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove what the pipeline built; DVC's cache stays, `dvc checkout` brings it back
 	@rm -rf data/manifest.csv data/manifest.json data/decoded data/resampled data/logmel data/features models/model models/article models/calibrated models/export data/extra/*/
