@@ -8,10 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(sh
 UV := 0.13.9
 READY := .venv/.ready
 
-.PHONY: help setup setup-gpu repro compare-splits serve test test-slow bench benchmark-accuracy check format lock clean clean-reuse
-.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
-.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy check format lock clean clean-reuse doctor
-.PHONY: help setup setup-gpu repro compare-splits test test-slow bench benchmark-accuracy check format lock clean clean-reuse doctor report
+.PHONY: help setup setup-gpu repro doctor report compare-splits serve test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -79,8 +76,8 @@ format: $(READY) ## format the code and mend what the linter can
 lock: $(READY) ## pin the newest versions that pyproject.toml allows
 	@python -m pip install -q --disable-pip-version-check uv==$(UV)
 	@uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra cpu --extra cluster --extra export --extra serve --extra dev pyproject.toml -o requirements.lock
-		--extra predict --extra pipeline --extra cpu --extra cluster --extra export --extra dev pyproject.toml -o requirements.lock
+		--extra predict --extra pipeline --extra cpu --extra cluster --extra export --extra serve --extra dev \
+		pyproject.toml -o requirements.lock
 
 clean: ## remove what the pipeline built; DVC's cache stays, `dvc checkout` brings it back
 	@rm -rf data/manifest.csv data/manifest.json data/decoded data/resampled data/logmel data/features models/model models/article models/calibrated models/export data/extra/*/

@@ -1,17 +1,14 @@
 """Uses a trained model: `python -m app.predict`, or `from app import Recognizer`."""
 
-from app.recognizer import Recognition, Recognizer
-from app.timeline import Segment
-
-__all__ = ["Recognition", "Recognizer", "Segment"]
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from app.recognizer import Recognition, Recognizer
+    from app.timeline import Segment
 
-__all__ = ["Recognition", "Recognizer"]
+__all__ = ["Recognition", "Recognizer", "Segment"]
 
 
 def __getattr__(name: str) -> Any:
