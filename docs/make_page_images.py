@@ -1,8 +1,9 @@
 """Take the pictures of the page: docs/images/page.png, page-narrow.png and evaluation.png.
 
-    python -m docs.make_page_images [RECORDING]
+    python -m docs.make_page_images
 
-Needs a finished `make repro`, the package playwright, and a Chromium on the PATH (Debian: apt install chromium).
+What is recognised is one test clip each of three languages, one after another, with pauses. Needs a finished
+`make repro`, the package playwright, and a Chromium on the PATH (Debian: apt install chromium).
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import soundfile
 from PIL import Image
+
+from stages.pipeline.manifest_table import read_manifest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 IMAGES = Path(__file__).parent / "images"
-RECORDING = Path("data/demo/clips/es/es-adam-0009.mp3")
+LANGUAGES = ("es", "fi", "tr")
+CORPUS = Path("data/demo/clips")
 # It keeps to this machine: no update, no list of bad sites, no account.
 ARGUMENTS = (
     "--disable-background-networking",
@@ -40,16 +46,28 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def conversation(path: Path) -> Path:
+    """Write the recording that is recognised."""
+    rows = [row for row in read_manifest() if row.split == "test"]
+    pieces = []
+    for language in LANGUAGES:
+        clip = next(row.path for row in rows if row.language == language)
+        samples, rate_hz = soundfile.read(CORPUS / clip, always_2d=True)
+        pieces += [samples.mean(axis=1), np.zeros(3 * rate_hz // 2)]
+    soundfile.write(path, np.concatenate(pieces[:-1]), rate_hz)
+    return path
+
+
+def main() -> int:
     """Take them all; returns the exit status."""
     from playwright.sync_api import sync_playwright
 
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    recording = Path(given[0]) if given else RECORDING
     chromium = find_chromium()
-    if not chromium or not recording.is_file():
-        print(f"expected {recording} (run `make repro`) and a Chromium on the PATH", file=sys.stderr)
+    if not chromium or not CORPUS.is_dir():
+        print(f"expected {CORPUS} (run `make repro`) and a Chromium on the PATH", file=sys.stderr)
         return 2
+    place = tempfile.TemporaryDirectory()
+    recording = conversation(Path(place.name) / "three-languages.wav")
     command = [sys.executable, "-m", "app.page", "--no-browser", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -66,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         server.terminate()
         server.wait(20)
+        place.cleanup()
     return 0
 
 
@@ -80,6 +99,9 @@ def _recognised(browser: Browser, url: str, recording: Path, width: int, path: P
     page = _open(browser, url, width)
     page.set_input_files("#file", recording)
     page.wait_for_selector("#result:not([hidden])")
+    if width > 1000:
+        page.locator("#explain").click()
+        page.wait_for_selector("#explain[aria-pressed=true]", timeout=120_000)
     page.locator("#player").evaluate("e => e.readyState || new Promise(done => e.onloadedmetadata = () => done())")
     _save(page, path)
 

@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from conftest import ROOT, Project, write_corpus
+
+sys.path.insert(0, str(ROOT / "data/demo"))
+
+from demo_corpus import effects, render, settings
 
 SMALL: dict[str, Any] = {
     "logmel": {"n_mels": 40},
@@ -37,7 +42,10 @@ LANGUAGES = ("es", "fi", "pt")
 
 
 def page_project(factory: pytest.TempPathFactory) -> Path:
-    """The project's folder, with ../corpus beside it; built once for all test processes of a run."""
+    """The project's folder; built once for all test processes of a run.
+
+    Beside it are ../corpus, and ../spoken.wav: four seconds of a voice, as what is in the corpus is no speech.
+    """
     shared = factory.getbasetemp().parent if os.environ.get("PYTEST_XDIST_WORKER") else factory.getbasetemp()
     place = shared / "page"
     place.mkdir(exist_ok=True)
@@ -50,6 +58,8 @@ def page_project(factory: pytest.TempPathFactory) -> Path:
                 (corpus / f"l{number}").rename(corpus / language)
             project = Project(folder, corpus)
             project.set(**SMALL)
+            voice = settings.load_params(ROOT / "data/demo/params.yaml").model_copy(update={"clip_seconds": 4.0})
+            soundfile.write(place / "spoken.wav", render.sound("es", "test", 0, voice), effects.OUT_RATE_HZ)
             project.run(
                 "python", "-c", _STAGES, "manifest", "decode", "resample", "logmel", "resize", "train", "calibrate",
                 "evaluate", "export",

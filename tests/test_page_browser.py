@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import speech_like
 from page_project import LANGUAGES, Served, page_project, serve, temporary
 
 from docs.make_page_images import ARGUMENTS, find_chromium
@@ -36,11 +35,9 @@ def served(folder: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the microphone hears."""
-    path = tmp_path_factory.mktemp("spoken") / "spoken.wav"
-    soundfile.write(path, speech_like(3, 5.0, 48000), 48000, subtype="PCM_16")
-    return path
+def spoken(folder: Path) -> Path:
+    """Four seconds of a voice; the microphone hears them too."""
+    return folder.parent / "spoken.wav"
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +74,6 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
     assert [url for url in asked if not url.startswith((served.url, f"blob:{served.url}"))] == []
 
 
-def recording(folder: Path, language: str = "es") -> Path:
-    return next(folder.parent.glob(f"corpus/{language}/*/0.wav"))
-
-
 def drop(page: Page, *paths: Path) -> None:
     """As from a file manager: Chromium itself reads the files."""
     box = page.locator("#drop").bounding_box()
@@ -110,20 +103,28 @@ def lit_pixels(page: Page) -> int:
     return int(page.evaluate(script))
 
 
-def test_a_file_is_dropped(page: Page, folder: Path) -> None:
-    drop(page, recording(folder))
+def test_a_file_is_dropped(page: Page, spoken: Path) -> None:
+    drop(page, spoken)
     is_answered(page)
-    assert "% sure · 2.0 s of sound" in page.locator("#sureness").inner_text()
-    assert page.locator("#source").inner_text() == "0.wav"
+    assert "% sure · 4.0 s of sound" in page.locator("#sureness").inner_text()
+    assert page.locator("#source").inner_text() == "spoken.wav"
     assert lit_pixels(page) > 5000
     # for those who hear the page: the answer is announced
     assert page.locator("#verdict").inner_text() in page.locator("#status").inner_text()
+    before = lit_pixels(page)
+    page.locator("#explain").click()
+    expect(page.locator("#explain")).to_have_attribute("aria-pressed", "true", timeout=WAIT_MS)
+    expect(page.locator("#caption")).to_contain_text("without which the model would be less sure")
+    assert 0 < lit_pixels(page) < before
+    part = page.locator("#track button").first
+    assert part.inner_text() in NAMES
+    assert page.locator("#timeline tbody tr").count() == page.locator("#track button").count()
     page.locator("#picture").click(position={"x": 5, "y": 20})
     expect(page.locator("#cursor")).to_be_visible()  # it plays from there
     assert page.locator("#player").evaluate("player => !player.paused")
 
 
-def test_a_bad_file_is_dropped(page: Page, folder: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_dropped(page: Page, spoken: Path, tmp_path: Path) -> None:
     bad = tmp_path / "<img src=x onerror=alert(1)>.mp3"
     bad.write_bytes(b"no sound at all" * 100)
     drop(page, bad)
@@ -137,9 +138,20 @@ def test_a_bad_file_is_dropped(page: Page, folder: Path, tmp_path: Path) -> None
     (tmp_path / "empty.wav").touch()
     drop(page, tmp_path / "empty.wav")
     expect(fault).to_have_text("The file is empty. Choose another one.")
-    drop(page, recording(folder), bad)
+    drop(page, spoken, bad)
     is_answered(page)
-    assert page.locator("#source").inner_text() == "0.wav (the first of 2 files)"
+    assert page.locator("#source").inner_text() == "spoken.wav (the first of 2 files)"
+
+
+def test_no_speech(page: Page, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "hiss.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+    drop(page, tmp_path / "hiss.wav")
+    expect(page.locator("#verdict")).to_have_text("No speech", timeout=WAIT_MS)
+    expect(page.locator("#believed")).to_be_hidden()
+    page.locator("summary").first.click()
+    page.locator("#all-sound").check()
+    expect(page.locator("#believed")).to_be_visible(timeout=WAIT_MS)
+    is_answered(page)
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(page: Page, tmp_path: Path) -> None:
@@ -164,21 +176,22 @@ def tab_to(page: Page, wanted: str) -> None:
     raise AssertionError(f"{wanted} cannot be reached by Tab")
 
 
-def test_keyboard_alone(page: Page, folder: Path) -> None:
+def test_keyboard_alone(page: Page, spoken: Path) -> None:
     page.keyboard.press("Tab")
     assert focused(page) == "Skip to the content"
     page.keyboard.press("Enter")
     tab_to(page, "file")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Space")
-    chooser.value.set_files(recording(folder))
+    chooser.value.set_files(spoken)
     is_answered(page)
-    # only two of the languages
     page.locator("summary").first.focus()
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Space")
-    expect(page.locator("#restricted")).to_have_text("(now only 1)")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+    expect(page.locator("#restricted")).to_have_text("(only 1 of the languages, all sound)")
+    expect(page.locator("#ranking li")).to_have_count(1, timeout=WAIT_MS)
     # and on to the evaluation's table
     page.keyboard.press("Home")
     page.get_by_role("link", name="Evaluation", exact=True).focus()
@@ -220,13 +233,13 @@ def test_no_microphone_allowed(browser: Browser, served: Served) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390])
-def test_a_narrow_screen(browser: Browser, served: Served, folder: Path, width: int) -> None:
+def test_a_narrow_screen(browser: Browser, served: Served, spoken: Path, width: int) -> None:
     with browser.new_context(viewport={"width": width, "height": 640}, color_scheme="dark") as context:
         own = context.new_page()
         for path in ("", "evaluation", "experiments"):
             own.goto(served.url + path)
             if not path:
-                own.set_input_files("#file", recording(folder))
+                own.set_input_files("#file", spoken)
                 is_answered(own)
             assert own.evaluate("document.documentElement.scrollWidth") <= width, path
             small = own.locator("button:visible, label.button:visible").evaluate_all(

@@ -70,7 +70,6 @@ class Page:
             here="recognise",
             languages=sorted(self._languages),
             model=self._workers.hello["model"],
-            explains=self._workers.hello["explains"],
             limits=self._limits,
         )
 
@@ -115,10 +114,16 @@ class Page:
         """Receive a recording, let a worker at it, forget it."""
         try:
             languages = self._chosen(request)
+            all_sound = request.query_params.get("all_sound") == "1"
             async with self._slot():
                 with tempfile.TemporaryFile(buffering=0) as upload:
                     await self._receive(request, upload)
-                    question = {"task": task, "path": _path_of(upload), "languages": languages}
+                    question = {
+                        "task": task,
+                        "path": _path_of(upload),
+                        "languages": languages,
+                        "all_sound": all_sound,
+                    }
                     # shielded: while a worker reads the file, it must stay open, even if the visitor has gone
                     answer = asyncio.wrap_future(self._workers.submit(question))
                     try:
@@ -135,11 +140,9 @@ class Page:
         except ClientDisconnect:
             return Response(status_code=400)
 
-    def _chosen(self, request: Request) -> list[str] | None:
+    def _chosen(self, request: Request) -> list[str]:
         text = request.query_params.get("languages", "")
-        if not text:
-            return None
-        chosen = text.split(",")
+        chosen = text.split(",") if text else []
         if not set(chosen) <= set(self._languages):
             raise WorkerFault("unknown_language")
         return chosen

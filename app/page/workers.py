@@ -169,7 +169,7 @@ def _work(connection: Connection, folder: Path, parent: int) -> None:
         if sys.platform == "linux" and (folder / ONNX_NAME).is_file():
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
         listener = Listener(folder)
-        say({"languages": list(listener.languages), "model": str(folder), "explains": listener.explains})
+        say({"languages": list(listener.languages), "model": str(folder)})
     except PipelineError as error:
         say({"fault": str(error)})
         return

@@ -5,6 +5,7 @@ const NAMES = new Intl.DisplayNames(["en"], { type: "language", fallback: "none"
 /** "cs" -> "Czech"; a code that no standard knows stays as it is. */
 export function languageName(code) {
   if (code === "unknown") return "Unknown language";
+  if (code === "no_speech") return "No speech";
   try {
     return NAMES.of(code) ?? code;
   } catch {

@@ -7,7 +7,7 @@ import { draw, placeOf } from "./spectrogram.js";
 const RECORD_SECONDS = 120;
 const FIRST_RANKS = 5;
 // Okabe and Ito's colours, which all kinds of colour vision can tell apart.
-const COLOURS = 7;
+const COLOURS = 6; // and grey for what is unknown
 
 const at = (id) => document.getElementById(id);
 const intake = at("intake");
@@ -25,6 +25,12 @@ function tell(words) {
   at("status").textContent = words;
 }
 
+/** For screen readers: the eye has the result itself. */
+function announce(words) {
+  tell(words);
+  at("status").classList.add("unseen");
+}
+
 function complain(message, cure = "") {
   tell("");
   at("fault").replaceChildren(element("strong", {}, message), cure ? ` ${cure}` : "");
@@ -39,6 +45,7 @@ async function ask(task, blob) {
   const url = new URL(`/api/${task}`, location.href);
   const languages = chosenLanguages();
   if (languages.length) url.searchParams.set("languages", languages.join(","));
+  if (at("all-sound").checked) url.searchParams.set("all_sound", "1");
   let response, answer;
   try {
     response = await fetch(url, { method: "POST", body: blob, headers: { "content-type": "application/octet-stream" } });
@@ -86,14 +93,11 @@ async function recognise(blob, name) {
 
 function show() {
   const { answer, name, blob } = shown;
-  const [best, probability] = answer.ranking[0];
-  const unknown = answer.language === "unknown";
   at("result").hidden = false;
   at("source").textContent = name;
   at("verdict").textContent = languageName(answer.language);
-  at("sureness").textContent = surenessWords(answer, unknown, best, probability);
-  tell(`${languageName(answer.language)}. ${at("sureness").textContent}`);
-  at("status").classList.add("unseen"); // for screen readers: the eye has the result itself
+  at("sureness").textContent = surenessWords(answer);
+  announce(`${languageName(answer.language)}. ${at("sureness").textContent}`);
 
   if (player.src) URL.revokeObjectURL(player.src);
   player.hidden = false;
@@ -105,13 +109,16 @@ function show() {
   at("result").scrollIntoView({ block: "nearest", behavior: calm() ? "auto" : "smooth" });
 }
 
-function surenessWords(answer, unknown, best, probability) {
-  const heard = `${answer.seconds.toFixed(1)} s of sound`;
-  const speech = answer.speech_seconds == null ? "" : `, ${answer.speech_seconds.toFixed(1)} s of it speech`;
-  const sure = unknown
-    ? `Too unsure to name one; the best guess is ${languageName(best)} with ${percent(probability)}`
-    : `${percent(probability)} sure`;
-  return `${sure} · ${heard}${speech}`;
+function surenessWords({ language, ranking, segments, seconds, speech_seconds: speech }) {
+  const heard = `${seconds.toFixed(1)} s of sound`;
+  if (!ranking.length) return `${heard}, in which nobody speaks. If it is singing, see the choices above.`;
+  const [best, probability] = ranking[0];
+  const sure =
+    language === "unknown"
+      ? `Too unsure to name one; the best guess is ${languageName(best)} with ${percent(probability)}`
+      : `${percent(probability)} sure`;
+  const several = new Set(segments.map((one) => one.language)).size > 1 ? " · several languages: see the timeline" : "";
+  return `${sure} · ${heard}, ${speech.toFixed(1)} s of it speech${several}`;
 }
 
 function showRanking(count) {
@@ -130,6 +137,7 @@ function showRanking(count) {
     }),
   );
   at("more").hidden = count >= ranking.length;
+  at("believed").hidden = at("explain").hidden = !ranking.length;
 }
 
 function showTimeline() {
@@ -140,7 +148,7 @@ function showTimeline() {
   const body = at("timeline").tBodies[0];
   body.replaceChildren();
   for (const { start, end, language, probability } of segments) {
-    if (!colours.has(language)) colours.set(language, colours.size % COLOURS);
+    if (!colours.has(language)) colours.set(language, language === "unknown" ? COLOURS : colours.size % COLOURS);
     const name = languageName(language);
     const words = `${name}, ${clock(start, 1)} to ${clock(end, 1)}, ${percent(probability)}`;
     const part = element("button", { type: "button", class: `part colour-${colours.get(language)}`, title: words, "aria-label": `Play ${words}` }, name);
@@ -169,13 +177,39 @@ function showSpectrogram() {
   );
   at("times").replaceChildren(...timeMarks(seconds));
   at("explain").setAttribute("aria-pressed", String(explained));
-  at("caption").textContent = explained
-    ? `Lit: the sounds without which the model would be less sure of ${languageName(explanation.language)}.`
-    : "";
+  at("caption").textContent = explained ? explainedWords(explanation, seconds) : "";
+  at("over-time").hidden = !explained || explanation.times.length < 2;
+  if (!at("over-time").hidden) at("over-time").replaceChildren(...overTime(explanation, seconds));
+}
+
+function explainedWords({ language, start, end }, seconds) {
+  const part = end - start < seconds - 0.1 ? ` Only ${clock(start)} to ${clock(end)} was looked into, where it was surest.` : "";
+  return `Lit: the sounds without which the model would be less sure of ${languageName(language)}.${part}`;
+}
+
+/** The probabilities of the first languages over time, as lines that differ in dashes too. */
+function overTime({ times, probabilities }, seconds) {
+  const make = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  };
+  const svg = make("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", class: "lines", "aria-hidden": "true" });
+  const legend = element("p", { class: "small legend" }, "Probability over time, by pieces of 3 s: ");
+  Object.entries(probabilities).forEach(([language, values], number) => {
+    const points = values.map((value, i) => `${((1000 * times[i]) / seconds).toFixed(1)},${(98 - 96 * value).toFixed(1)}`);
+    svg.append(make("polyline", { points: points.join(" "), class: `line line-${number}`, "vector-effect": "non-scaling-stroke" }));
+    const sample = make("svg", { viewBox: "0 0 30 6", class: "sample", "aria-hidden": "true" });
+    sample.append(make("line", { x1: 0, x2: 30, y1: 3, y2: 3, class: `line line-${number}` }));
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    legend.append(element("span", { class: "key" }, sample, ` ${languageName(language)}, ${percent(least)} to ${percent(most)}`));
+  });
+  return [svg, legend];
 }
 
 function timeMarks(seconds) {
-  const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200].find((one) => seconds / one <= 8) ?? 3600;
+  const room = Math.max(2, at("times").clientWidth / 60);
+  const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200].find((one) => seconds / one <= room) ?? 3600;
   const marks = [];
   for (let time = 0; time <= seconds; time += step) {
     if (time > 0.97 * seconds) break; // it would stand out over the edge
@@ -192,11 +226,14 @@ async function explain() {
     const asked = shown;
     tell("Hiding one piece of the sound after another, to see which ones matter …");
     at("explain").disabled = true;
+    document.body.classList.add("busy");
     const explanation = await ask("explain", asked.blob);
+    document.body.classList.remove("busy");
     at("explain").disabled = false;
     if (shown !== asked || !explanation) return;
-    shown.explanation = explanation;
-    tell("Done: the sounds that matter are lit.");
+    const { bands, columns } = asked.answer.spectrogram;
+    shown.explanation = { ...explanation, bands, columns };
+    announce("Done: the sounds that matter are lit.");
   }
   shown.explained = !shown.explained;
   showSpectrogram();
@@ -315,11 +352,14 @@ at("more").addEventListener("click", () => {
   at("ranking").querySelectorAll("li")[FIRST_RANKS]?.scrollIntoView({ block: "nearest" });
 });
 at("explain").addEventListener("click", explain);
-at("languages").addEventListener("change", () => {
+function chosenAnew() {
   const count = chosenLanguages().length;
-  at("restricted").textContent = count ? `(now only ${count})` : "";
+  const words = [count ? `only ${count} of the languages` : "", at("all-sound").checked ? "all sound" : ""].filter(Boolean);
+  at("restricted").textContent = words.length ? `(${words.join(", ")})` : "";
   if (shown) recognise(shown.blob, shown.name);
-});
+}
+at("languages").addEventListener("change", chosenAnew);
+at("all-sound").addEventListener("change", chosenAnew);
 player.addEventListener("play", followPlayer);
 player.addEventListener("timeupdate", followPlayer);
 player.addEventListener("seeked", followPlayer);

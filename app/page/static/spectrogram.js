@@ -15,7 +15,7 @@ export function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
-/** levels: (bands, columns) bytes, lowest band first. attention: the same, or null; what it leaves out is darkened. */
+/** levels: (bands, columns) bytes, lowest band first. attention: the same, or null; what it leaves out is dimmed. */
 export function draw(canvas, spectrogram, attention = null) {
   const { bands, columns } = spectrogram;
   const levels = bytesOf(spectrogram.levels);
@@ -26,9 +26,7 @@ export function draw(canvas, spectrogram, attention = null) {
       const shade = SHADES[levels[(bands - 1 - y) * columns + x]];
       let light = 1;
       if (seen) {
-        const row = Math.floor(((bands - 1 - y) * attention.bands) / bands);
-        const column = Math.floor((x * attention.columns) / columns);
-        light = 0.22 + 0.78 * (seen[row * attention.columns + column] / 255);
+        light = 0.35 + 0.65 * Math.sqrt(seen[(bands - 1 - y) * columns + x] / 255);
       }
       for (let i = 0; i < 3; i++) image.data[4 * (y * columns + x) + i] = shade[i] * light;
       image.data[4 * (y * columns + x) + 3] = 255;
