@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(sh
 UV := 0.13.9
 READY := .venv/.ready
 
-.PHONY: help setup setup-gpu repro doctor report compare-splits serve test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro doctor report compare new-language compare-splits serve test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -39,6 +39,12 @@ doctor: ## look for what stops a run or spoils it, and name the mend (ALL=1: rea
 
 report: $(READY) ## write report.html: all results of the experiment in this folder on one page (BASE=commit to compare with)
 	@python -m app.report $(if $(BASE),--base $(BASE))
+
+compare: $(READY) ## print the experiments side by side: the scores that count, with intervals, and the params that differ
+	@python -m app.compare $(if $(NUM),--num $(NUM))
+
+new-language: $(READY) ## add recordings as a new language and show what it does: FOLDER=../recordings/eu LANGUAGE=eu
+	@python -m app.new_language "$(FOLDER)" "$(LANGUAGE)"
 
 compare-splits: $(READY) ## run the pipeline after a split by group and after a random one, and print both scores
 	@python -m benchmarks.compare_splits
