@@ -23,9 +23,7 @@ _TOP = 3
 
 def text(name: str, found: Recognition, top: int | None, timeline: bool) -> str:
     """A line: path, `unknown` or `no_speech` where that is the answer, languages; with `timeline` a line a segment."""
-    ranking = [f"{language} {p:.3f}" for language, p in found.ranking[: top or _TOP]]
-    plain = bool(found.ranking) and found.language == found.ranking[0][0]
-    lines = ["  ".join([escape_path(name), *([] if plain else [found.language]), *ranking])]
+    lines = [f"{escape_path(name)}  {_answer(found, top)}"]
     if timeline:
         lines += [
             f"  {_clock(one.start)} - {_clock(one.end)}  {one.language} {one.probability:.3f}" for one in found.segments
@@ -33,9 +31,15 @@ def text(name: str, found: Recognition, top: int | None, timeline: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def json_line(name: str, found: Recognition, top: int | None) -> str:
-    """One object."""
-    return json.dumps(as_dict(name, found, top)) + "\n"
+def live(at: float, found: Recognition, top: int | None) -> str:
+    """A line for live sound: when, `unknown` or `no_speech` where that is the answer, languages."""
+    return f"{_clock(at)}  {_answer(found, top)}\n"
+
+
+def json_line(name: str, found: Recognition, top: int | None, at: float | None = None) -> str:
+    """One object; of live sound with the seconds `at` which it was said."""
+    when = {} if at is None else {"at": round(at, 2)}
+    return json.dumps(as_dict(name, found, top) | when) + "\n"
 
 
 def as_dict(name: str, found: Recognition, top: int | None = None) -> dict[str, Any]:
@@ -96,6 +100,12 @@ def webvtt(name: str, found: Recognition) -> str:
         for one in found.segments
     ]
     return "".join([f"WEBVTT\n\nNOTE {note}\n", *cues])
+
+
+def _answer(found: Recognition, top: int | None) -> str:
+    ranking = [f"{language} {p:.3f}" for language, p in found.ranking[: top or _TOP]]
+    plain = bool(found.ranking) and found.language == found.ranking[0][0]
+    return "  ".join([*([] if plain else [found.language]), *ranking])
 
 
 def _clock(seconds: float) -> str:

@@ -1,11 +1,15 @@
-"""Live sound in chunks: what is spoken in the last seconds, told every second."""
+"""Live sound in chunks: what is spoken in the last seconds, told every second.
+
+`answers` takes blocks from anywhere: the microphone, a pipe, a socket of your own. What is remembered is one window of
+the model, however long somebody talks.
+"""
 
 from __future__ import annotations
 
 import queue
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -16,41 +20,92 @@ if TYPE_CHECKING:
     from app.sound import Samples
 
 _EVERY = 1.0  # seconds from answer to answer
+_BLOCK = 0.25  # seconds that are read from a pipe at once
+_FULL_SCALE = 32768
 
 
 class Listener:
     """Takes blocks of live sound and answers for the last window of it, once a second.
 
     rate_hz : of the blocks; they are resampled to the model's
+
+    Attributes
+    ----------
+    seconds : of sound that were heard so far
     """
 
     def __init__(self, recognizer: Recognizer, rate_hz: int, languages: Sequence[str] | None = None) -> None:
         import soxr
 
         self.recognizer, self.languages = recognizer, languages
-        own = recognizer.model.sound.rate_hz
-        self._stream = None if rate_hz == own else soxr.ResampleStream(rate_hz, own, 1, dtype="float32")
+        self._rate_hz = recognizer.model.sound.rate_hz
+        self._stream = None
+        if rate_hz != self._rate_hz:
+            quality = recognizer.model.sound.quality
+            self._stream = soxr.ResampleStream(rate_hz, self._rate_hz, 1, dtype="float32", quality=quality)
         self._heard = np.zeros(0, np.int16)
-        self._new = 0
+        self._total = self._new = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._total / self._rate_hz
 
     def feed(self, block: np.ndarray) -> Recognition | None:
-        """(n,) float32, full scale 1 -> an answer where a second has passed since the last one."""
+        """(n,) float32, full scale 1 -> an answer where a second has passed since the last one.
+
+        Its segments' times are seconds since the first block; its `seconds` are those that it answers for.
+        """
         block = np.asarray(block, np.float32)
         if self._stream is not None:
             block = self._stream.resample_chunk(block)
-        samples = np.clip(np.rint(block * np.float32(32768)), -32768, 32767).astype(np.int16)
+        if not np.isfinite(block).all():  # a driver's hiccup must not spoil the seconds that follow
+            block = np.nan_to_num(block, posinf=0, neginf=0)
+        samples = np.clip(np.rint(block * np.float32(_FULL_SCALE)), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
         self._heard = np.concatenate([self._heard, samples])[-self.recognizer.model.window_samples :]
         self._new += len(samples)
-        rate_hz = self.recognizer.model.sound.rate_hz
-        if self._new < _EVERY * rate_hz:
+        self._total += len(samples)
+        return self.answer() if self._new >= _EVERY * self._rate_hz else None
+
+    def answer(self) -> Recognition | None:
+        """For the last window, however little is new; None where nothing is."""
+        if not self._new:
             return None
         self._new = 0
         heard: Samples = self._heard
-        return self.recognizer.recognize_samples(heard, len(heard) / rate_hz, self.languages)
+        length = len(heard) / self._rate_hz
+        found = self.recognizer.recognize_samples(heard, length, self.languages)
+        before = self.seconds - length
+        segments = (replace(one, start=one.start + before, end=one.end + before) for one in found.segments)
+        return replace(found, segments=tuple(segments))
 
 
-def listen(recognizer: Recognizer, languages: Sequence[str] | None = None) -> int:
-    """Answer on standard output until Ctrl-C.
+def answers(
+    recognizer: Recognizer, blocks: Iterable[np.ndarray], rate_hz: int, languages: Sequence[str] | None = None
+) -> Iterator[tuple[float, Recognition]]:
+    """(seconds heard so far, answer) every second and at the end; blocks are (n,) float32, full scale 1."""
+    listener = Listener(recognizer, rate_hz, languages)
+    for block in blocks:
+        found = listener.feed(block)
+        if found is not None:
+            yield listener.seconds, found
+    found = listener.answer()
+    if found is not None:
+        yield listener.seconds, found
+
+
+def raw_blocks(source: BinaryIO, rate_hz: int) -> Iterator[np.ndarray]:
+    """What arecord and ffmpeg write: 16-bit little-endian samples of one channel, without a header."""
+    size = 2 * max(1, int(_BLOCK * rate_hz))
+    rest = b""
+    while data := source.read(size):
+        data = rest + data
+        whole = len(data) // 2 * 2
+        rest = data[whole:]
+        yield np.frombuffer(data[:whole], "<i2").astype(np.float32) / np.float32(_FULL_SCALE)
+
+
+def microphone_blocks() -> tuple[int, Iterator[np.ndarray]]:
+    """(rate_hz, blocks) of the system's default microphone.
 
     Raises
     ------
@@ -64,21 +119,25 @@ def listen(recognizer: Recognizer, languages: Sequence[str] | None = None) -> in
     except (ImportError, OSError) as error:  # OSError: the package is there, PortAudio isn't
         raise ParamsError(
             f"the microphone needs sounddevice and PortAudio ({error}); install them: pip install '.[microphone]', and "
-            "on Debian apt install libportaudio2"
+            "on Debian apt install libportaudio2. Or pipe sound in: arecord -t raw -f S16_LE -r 16000 | ... --raw 16000"
         ) from None
-    blocks: queue.Queue[np.ndarray] = queue.Queue()
+    waiting: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
 
     def heard(block: np.ndarray, _frames: int, _time: Any, _status: Any) -> None:
-        blocks.put(block[:, 0].copy())
+        waiting.put(block[:, 0].copy())
 
     try:
-        with sounddevice.InputStream(channels=1, dtype="float32", callback=heard) as stream:
-            listener = Listener(recognizer, int(stream.samplerate), languages)
-            print("listening; Ctrl-C ends", file=sys.stderr)
-            while True:
-                found = listener.feed(blocks.get())
-                if found is not None:
-                    ranking = "  ".join(f"{name} {p:.2f}" for name, p in found.ranking[:3])
-                    print(found.language if not found.ranking else ranking, flush=True)
-    except sounddevice.PortAudioError as error:
+        stream = sounddevice.InputStream(channels=1, dtype="float32", callback=heard)
+        stream.start()
+    except (sounddevice.PortAudioError, ValueError) as error:
         raise StorageError(f"no microphone can be opened: {error}; look at the system's sound settings") from None
+
+    def blocks() -> Iterator[np.ndarray]:
+        with stream:
+            while True:
+                some = [waiting.get()]
+                while not waiting.empty():  # a machine that is too slow answers seldomer, and doesn't fall behind
+                    some.append(waiting.get())
+                yield np.concatenate(some)
+
+    return int(stream.samplerate), blocks()

@@ -2,11 +2,13 @@
 
     python -m app.predict [--format F] [--timeline] [--languages es,pt] [--explain PNG] FILE_OR_FOLDER...
     python -m app.predict --microphone
+    arecord -t raw -f S16_LE -r 16000 | python -m app.predict --raw 16000
 
 One line for each recording on standard output: path, language, probability, then the runners-up; `unknown` before them
 where the best probability is below the model's threshold, `no_speech` where nobody speaks. A folder stands for the
 recordings in it and below, `-` for one on standard input. A file that cannot be used gets its line on standard error
-(with --format json, an object with "error" on standard output) and the others go on.
+(with --format json, an object with "error" on standard output) and the others go on. --microphone and --raw answer
+every second for the last seconds, until Ctrl-C or the end of the sound. docs/predict.md has all of it.
 
 Status: 0 all recognised; 1 some file was not; 2 wrong usage; 74 no model that can be used.
 """
@@ -36,14 +38,18 @@ if TYPE_CHECKING:
 OK, SOME_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
 STANDARD_INPUT = "-"
 _PROGRESS_FROM = 20  # recordings
+_LONG_BYTES = 5_000_000  # of few recordings: minutes of sound
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if bool(options.files) == options.microphone:
-        parser.error("expected recordings, or --microphone")
+    live = options.microphone or options.raw is not None
+    if bool(options.files) == live or (options.microphone and options.raw is not None):
+        parser.error("expected recordings, or --microphone, or --raw HZ")
+    if live and (options.format not in ("text", "json") or options.explain or options.timeline):
+        parser.error("live sound is answered as text or json, without --explain and --timeline")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
@@ -60,12 +66,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     check_model(options.model or default_model())
-    if options.microphone:
-        from app.microphone import listen
-
-        return listen(_recognizer(options), options.languages)
+    if options.microphone or options.raw is not None:
+        return _listen(options)
     with _standard_input(options.files) as (files, shown):
         return _predict(files, shown, options)
+
+
+def _listen(options: argparse.Namespace) -> int:
+    """Answer for live sound, a line a second."""
+    from app.microphone import answers, microphone_blocks, raw_blocks
+
+    recognizer = _recognizer(options)
+    if options.microphone:
+        name, (rate_hz, blocks) = "microphone", microphone_blocks()
+        print("listening; Ctrl-C ends", file=sys.stderr)
+    else:
+        name, rate_hz, blocks = "stdin", options.raw, raw_blocks(sys.stdin.buffer, options.raw)
+    heard = 0.0
+    try:
+        for heard, found in answers(recognizer, blocks, rate_hz, options.languages):
+            if options.format == "json":
+                line = formats.json_line(name, found, options.top, at=heard)
+            else:
+                line = formats.live(heard, found, options.top)
+            print(line, end="", flush=True)
+    except KeyboardInterrupt:  # how one stops listening
+        return OK
+    if not heard:
+        print(f"{name}: empty_file: no sound came", file=sys.stderr)
+        return SOME_FAILED
+    return OK
 
 
 def _predict(files: list[str], shown: dict[str, str], options: argparse.Namespace) -> int:
@@ -100,8 +130,7 @@ def _predict(files: list[str], shown: dict[str, str], options: argparse.Namespac
     write = _writer(options)
     if options.format == "csv":
         print(formats.CSV_HEAD, end="")
-    found_ones = recognizer.recognize_all(present, options.languages)
-    for name, found in zip(present, _with_progress(found_ones, len(present)), strict=True):
+    for name, found in zip(present, _found(recognizer, present, options), strict=True):
         if isinstance(found, RejectedClip):
             tell(shown.get(name, name), found)
         else:
@@ -132,20 +161,34 @@ def _writer(options: argparse.Namespace) -> Callable[[str, Recognition], str]:
     return {"csv": formats.csv_lines, "rttm": formats.rttm, "webvtt": formats.webvtt}[options.format]
 
 
-def _with_progress(
-    found_ones: Iterator[Recognition | RejectedClip], count: int
+def _found(
+    recognizer: Recognizer, present: list[str], options: argparse.Namespace
 ) -> Iterator[Recognition | RejectedClip]:
-    """A bar on standard error where the work is long, somebody watches, and the answers go elsewhere."""
-    if count < _PROGRESS_FROM or not sys.stderr.isatty() or sys.stdout.isatty():
-        yield from found_ones
+    """The answers, with a bar on standard error where the work is long, somebody watches and the answers go elsewhere.
+
+    For one recording, or few, the bar goes by seconds of sound; for many by recordings.
+    """
+    watched = sys.stderr.isatty() and not (sys.stdout.isatty() and len(present) >= _PROGRESS_FROM)
+    if not watched or (len(present) < _PROGRESS_FROM and sum(map(os.path.getsize, present)) < _LONG_BYTES):
+        yield from recognizer.recognize_all(present, options.languages)
         return
     try:
         from rich.console import Console
-        from rich.progress import track
+        from rich.progress import Progress
     except ImportError:  # it is no part of the `predict` extra
-        yield from found_ones
+        yield from recognizer.recognize_all(present, options.languages)
         return
-    yield from track(found_ones, "recognising", count, console=Console(stderr=True))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("recognising", total=len(present))
+        if len(present) >= _PROGRESS_FROM:
+            yield from progress.track(recognizer.recognize_all(present, options.languages), task_id=bar)
+            return
+        for number, path in enumerate(present):
+
+            def tell(share: float, done: int = number) -> None:
+                progress.update(bar, completed=done + share)
+
+            yield recognizer.attempt(path, options.languages, tell)
 
 
 @contextmanager
@@ -212,6 +255,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--explain", type=Path, metavar="PNG", help="draw what counted for the answer")
     parser.add_argument("--all-sound", action="store_true", help="take music, noise and silence for speech as well")
     parser.add_argument("--microphone", action="store_true", help="listen, and tell every second")
+    parser.add_argument(
+        "--raw",
+        type=_positive,
+        metavar="HZ",
+        help="the same of 16-bit little-endian mono samples on standard input, as arecord and ffmpeg write them",
+    )
     parser.add_argument(
         "--model",
         type=Path,

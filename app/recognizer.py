@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ MODEL = Path("models/calibrated")
 UNKNOWN = "unknown"
 NO_SPEECH = "no_speech"
 _LEAST_SPEECH = 0.3  # seconds; less says nothing of a language
+_AT_ONCE = 16  # pieces of a long recording that a thread asks about before it tells how far it is
+_HEARD = 0.25  # of the work on a long recording: reading, finding speech
 _MODEL_FILES = ("model.json", "model.weights.h5")
 _TINY = 1e-12  # as in stages/learning/metrics.py
 
@@ -101,15 +103,22 @@ class Recognizer:
             from app.keras_model import KerasModel  # imports TensorFlow: seconds
 
             self.model = KerasModel(folder)
+        self._pool = ThreadPoolExecutor(usable_cores()) if self.model.parallel else None  # no thread yet
 
     @property
     def languages(self) -> tuple[str, ...]:
         return self.model.languages
 
-    def recognize(self, path: str | Path, languages: Sequence[str] | None = None) -> Recognition:
+    def recognize(
+        self,
+        path: str | Path,
+        languages: Sequence[str] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Recognition:
         """The languages of one recording.
 
         languages : answer with one of these only, their probabilities sum to 1
+        progress : is told the share of the work that is done, now and then while a recording is long
 
         Raises
         ------
@@ -123,15 +132,21 @@ class Recognizer:
         allowed = self.allowed(languages)
         check_recording(path)
         samples, seconds = read_samples(path, self.model.sound)
-        return self.recognize_samples(samples, seconds, allowed)
+        return self.recognize_samples(samples, seconds, allowed, progress)
 
     def recognize_samples(
-        self, samples: Samples, seconds: float, languages: Sequence[str] | None = None
+        self,
+        samples: Samples,
+        seconds: float,
+        languages: Sequence[str] | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Recognition:
         """The same of (n,) int16 at the model's sample rate, `model.sound.rate_hz`."""
         allowed = self.allowed(languages)
         rate_hz = self.model.sound.rate_hz
         stretches = [(0.0, seconds)] if self.all_sound else speech_stretches(samples, rate_hz)
+        if progress:
+            progress(_HEARD)
         spoken = sum(end - start for start, end in stretches)
         if spoken < _LEAST_SPEECH:
             return Recognition((), 0, seconds, self.model.unknown_threshold)
@@ -148,9 +163,28 @@ class Recognizer:
         else:
             steps = steps_of(stretches)
             pieces = [(int(step.window[0] * rate_hz), int(step.window[1] * rate_hz)) for step in steps]
-            probabilities = self.restricted(self.model.probabilities_of_pieces(samples, pieces), allowed)
+            probabilities = self.restricted(self._of_pieces(samples, pieces, progress), allowed)
         segments = segments_of(steps, probabilities, allowed, self.model.unknown_threshold, UNKNOWN)
         return Recognition(ranking, len(heard), seconds, self.model.unknown_threshold, spoken, segments)
+
+    def _of_pieces(
+        self, samples: Samples, pieces: list[tuple[int, int]], progress: Callable[[float], None] | None
+    ) -> np.ndarray:
+        """(pieces, languages), all cores at work where the model lets them."""
+        parts = [pieces[first : first + _AT_ONCE] for first in range(0, len(pieces), _AT_ONCE)]
+        if len(parts) == 1 or self._pool is None:
+            return self.model.probabilities_of_pieces(samples, pieces)
+        waiting = [self._pool.submit(self.model.probabilities_of_pieces, samples, part) for part in parts]
+        try:
+            found = []
+            for one in waiting:
+                found.append(one.result())
+                if progress:
+                    progress(_HEARD + (1 - _HEARD) * len(found) / len(parts))
+            return np.concatenate(found)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     def allowed(self, languages: Sequence[str] | None) -> tuple[str, ...]:
         """The languages that may be answered, in the model's order. Raises ParamsError where it doesn't know one."""
@@ -178,7 +212,7 @@ class Recognizer:
         ahead: deque[Future[Recognition | RejectedClip]] = deque()
         try:
             for path in paths:
-                ahead.append(pool.submit(self._attempt, path, languages))
+                ahead.append(pool.submit(self.attempt, path, languages))
                 if len(ahead) > 2 * threads:
                     yield ahead.popleft().result()
             while ahead:
@@ -186,9 +220,15 @@ class Recognizer:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _attempt(self, path: str | Path, languages: Sequence[str] | None) -> Recognition | RejectedClip:
+    def attempt(
+        self,
+        path: str | Path,
+        languages: Sequence[str] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Recognition | RejectedClip:
+        """`recognize`, or why the recording cannot be used."""
         try:
-            return self.recognize(path, languages)
+            return self.recognize(path, languages, progress)
         except RejectedClip as fault:
             return fault
 
