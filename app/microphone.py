@@ -44,37 +44,44 @@ class Listener:
             quality = recognizer.model.sound.quality
             self._stream = soxr.ResampleStream(rate_hz, self._rate_hz, 1, dtype="float32", quality=quality)
         self._heard = np.zeros(0, np.int16)
-        self._total = self._new = 0
+        self._fed_seconds, self._of_blocks_hz = 0.0, rate_hz
+        self._total = self._new = 0  # samples at the model's rate
 
     @property
     def seconds(self) -> float:
-        return self._total / self._rate_hz
+        return self._fed_seconds
 
     def feed(self, block: np.ndarray) -> Recognition | None:
         """(n,) float32, full scale 1 -> an answer where a second has passed since the last one.
 
         Its segments' times are seconds since the first block; its `seconds` are those that it answers for.
         """
+        self._fed_seconds += len(block) / self._of_blocks_hz
         block = np.asarray(block, np.float32)
-        if self._stream is not None:
-            block = self._stream.resample_chunk(block)
         if not np.isfinite(block).all():  # a driver's hiccup must not spoil the seconds that follow
             block = np.nan_to_num(block, posinf=0, neginf=0)
+        self._take(block if self._stream is None else self._stream.resample_chunk(block))
+        return self._answer() if self._new >= _EVERY * self._rate_hz else None
+
+    def finish(self) -> Recognition | None:
+        """After the last block: the answer for what came since the last one, if anything did."""
+        if self._stream is not None:  # it holds a tenth of a second back
+            self._take(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        return self._answer() if self._new else None
+
+    def _take(self, block: np.ndarray) -> None:
         samples = np.clip(np.rint(block * np.float32(_FULL_SCALE)), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
         self._heard = np.concatenate([self._heard, samples])[-self.recognizer.model.window_samples :]
         self._new += len(samples)
         self._total += len(samples)
-        return self.answer() if self._new >= _EVERY * self._rate_hz else None
 
-    def answer(self) -> Recognition | None:
-        """For the last window, however little is new; None where nothing is."""
-        if not self._new:
-            return None
+    def _answer(self) -> Recognition:
+        """For the last window, however little is new."""
         self._new = 0
         heard: Samples = self._heard
         length = len(heard) / self._rate_hz
         found = self.recognizer.recognize_samples(heard, length, self.languages)
-        before = self.seconds - length
+        before = (self._total - len(heard)) / self._rate_hz
         segments = (replace(one, start=one.start + before, end=one.end + before) for one in found.segments)
         return replace(found, segments=tuple(segments))
 
@@ -88,7 +95,7 @@ def answers(
         found = listener.feed(block)
         if found is not None:
             yield listener.seconds, found
-    found = listener.answer()
+    found = listener.finish()
     if found is not None:
         yield listener.seconds, found
 

@@ -1,0 +1,138 @@
+"""Recordings and streams without end: what they cost in memory, live answers, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import speech_like
+from test_export import SMALL, untrained_model
+
+from app import Recognizer
+from app.microphone import answers, raw_blocks
+from stages.learning.model_file import load_model
+from stages.learning.onnx_graph import to_onnx
+
+RATE = 16000
+# Peak memory of a process that recognises the files named, in MB; of the process itself, not of whoever started it.
+MEASURE = """
+import re, sys
+from pathlib import Path
+from app.predict import main
+status = main(["--all-sound", "--format", "rttm", "--model", *sys.argv[1:]])
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1], file=sys.stderr)
+sys.exit(status)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with windows of 5 s."""
+    place = tmp_path_factory.mktemp("model")
+    model = untrained_model(place / "model", resize=SMALL["resize"] | {"window_seconds": 5, "stride_seconds": 5})
+    (place / "export").mkdir()
+    (place / "export/model.onnx").write_bytes(to_onnx(*load_model(model), {}))
+    return place / "export"
+
+
+def write_tape(path: Path, seconds: int) -> Path:
+    block = speech_like(1, 30.0)
+    with soundfile.SoundFile(path, "w", RATE, 1) as tape:
+        for _ in range(seconds // 30):
+            tape.write(block)
+    return path
+
+
+def megabytes(folder: Path, tape: Path) -> tuple[float, list[str]]:
+    """Peak memory, and the lines written."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(folder), str(tape)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(done.stderr) / 1024, done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("minutes", [20, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_long_recording_needs_little_more_memory_than_a_short_one(folder: Path, tmp_path: Path, minutes: int) -> None:
+    short, _ = megabytes(folder, write_tape(tmp_path / "short.flac", 30))
+    long, lines = megabytes(folder, write_tape(tmp_path / "long tape.flac", 60 * minutes))
+    # 10 minutes are held before a file takes over, twice while they go there; all of it as floats would be 77 MB
+    # for each 20 minutes, and images of windows of it 44 MB more
+    assert long < short + 60
+    assert lines[0].startswith(f"SPEAKER {tmp_path}/long_tape.flac 1 0.00 ")
+    assert sum(float(line.split()[4]) for line in lines) == pytest.approx(60 * minutes, abs=1)
+
+
+@pytest.mark.parametrize("size", [2, 1001, 100_000])
+def test_raw_samples_come_through_a_pipe_in_any_pieces(size: int) -> None:
+    samples = speech_like(1, 1.0).astype(np.float32)
+    raw = np.rint(samples * 32767).astype("<i2")
+    inside, outside = os.pipe()
+
+    def write() -> None:  # slowly, and stops within a sample
+        data = raw.tobytes() + b"x"
+        while data:
+            data = data[os.write(outside, data[:size]) :]
+        os.close(outside)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(inside, "rb", buffering=0) as source:
+        heard = np.concatenate(list(raw_blocks(source, RATE)))  # type: ignore[arg-type]
+    writer.join()
+    assert np.array_equal(np.rint(heard * 32768), raw)
+
+
+def test_an_answer_a_second_and_one_at_the_end(folder: Path) -> None:
+    recognizer = Recognizer(folder, all_sound=True)
+    sound = speech_like(3, 12.3)
+    blocks = (sound[first : first + 700] for first in range(0, len(sound), 700))
+    told = list(answers(recognizer, blocks, RATE))
+    assert [round(at) for at, _ in told] == [*range(1, 13), 12]
+    assert told[-1][0] == pytest.approx(12.3)
+    assert max(found.seconds for _, found in told) <= 5.01
+    last = told[-1][1].segments
+    assert last[0].start == pytest.approx(12.3 - 5, abs=0.05)
+    assert last[-1].end == pytest.approx(12.3)
+    whole = recognizer.recognize_samples(np.rint(sound[-5 * RATE :] * 32768).astype(np.int16), 5.0)
+    assert told[-1][1].language == whole.language
+    assert list(answers(recognizer, [], RATE)) == []
+    broken = np.full(RATE, np.nan, np.float32)
+    ((_, after),) = answers(Recognizer(folder), [broken], RATE)
+    assert after.language == "no_speech"
+
+
+def test_live_sound_on_standard_input(folder: Path) -> None:
+    raw = np.rint(speech_like(3, 2.5, 8000) * 32767).astype("<i2").tobytes()
+    command = [sys.executable, "-m", "app.predict", "--all-sound", "--model", str(folder), "--raw", "8000"]
+    done = subprocess.run([*command, "--json"], input=raw, capture_output=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["at"] for line in lines] == [1.25, 2.25, 2.5]
+    assert all(line["path"] == "stdin" and len(line["ranking"]) > 1 for line in lines)
+    done = subprocess.run([*command, "--top", "1"], input=raw, capture_output=True, check=True)
+    assert re.fullmatch(rb"(0:00:0[12]\.\d  [a-z]+ 0\.\d{3}\n){3}", done.stdout)
+    none = subprocess.run(command, input=b"", capture_output=True, check=False)
+    assert (none.returncode, none.stdout, none.stderr) == (1, b"", b"stdin: empty_file: no sound came\n")
+    for wrong in (["a.wav"], ["--microphone"], ["--format", "csv"], ["--timeline"]):
+        assert subprocess.run([*command, *wrong], input=b"", capture_output=True, check=False).returncode == 2
+
+
+def test_a_long_recording_tells_how_far_it_is(folder: Path, tmp_path: Path) -> None:
+    tape = write_tape(tmp_path / "tape.wav", 90)
+    shares: list[float] = []
+    found = Recognizer(folder, all_sound=True).recognize(tape, progress=shares.append)
+    assert len(shares) > 4
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    keep = Recognizer(folder, all_sound=True)
+    keep._pool = None  # one thread, at once: the same answer
+    assert keep.recognize(tape) == found
