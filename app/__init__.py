@@ -7,13 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from app.recognizer import Recognition, Recognizer
     from app.timeline import Segment
-import os
-
-# Unless told not to, onnxruntime from 1.29 on keeps an identifier in the user's cache and reports to Microsoft.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything imports it
-
-from app.recognizer import Recognition, Recognizer
-from app.timeline import Segment
 
 __all__ = ["Recognition", "Recognizer", "Segment"]
 

@@ -92,28 +92,6 @@ class Listener:
         }
 
 
-def spectrogram(path: str) -> dict[str, Any]:
-    """Mel bands of a recording, lowest first, for the page's canvas.
-
-    Returns
-    -------
-    bands, columns, lowest_hz, highest_hz, and `levels`: (bands, columns) bytes in base64, 255 for the loudest
-    """
-    settings = SoundSettings(_RATE_HZ, "HQ", 0.0, _MAX_SECONDS, _TIMEOUT_SECONDS)
-    samples, _ = read_samples(path, settings)
-    starts = np.linspace(0, max(0, len(samples) - _WINDOW), min(_COLUMNS, 1 + len(samples) // 160)).astype(int)
-    padded = np.pad(samples[:], (0, max(0, _WINDOW - len(samples))))
-    frames = padded[starts[:, None] + np.arange(_WINDOW)] * np.hanning(_WINDOW)  # (columns, window)
-    power = np.abs(np.fft.rfft(frames)) ** 2 @ _mel_filters().T  # (columns, bands)
-    level = 10 * np.log10(np.maximum(power.T, 1e-3))
-    shade = np.clip(1 + (level - level.max()) / _RANGE_DB, 0, 1)
-    return {
-        "bands": _BANDS,
-        "columns": len(starts),
-        "lowest_hz": _LOWEST_HZ,
-        "highest_hz": _HIGHEST_HZ,
-        "levels": as_bytes(shade),
-    }
 def picture_of(samples: Samples, rate_hz: int) -> Picture:
     """Of (n,) int16; of a long recording, so many moments as there are columns."""
     size = 2 ** round(np.log2(_WINDOW_SECONDS * rate_hz))
