@@ -195,7 +195,8 @@ def _ffmpeg_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[
         binary = find_ffmpeg(named)
     except (ImportError, ParamsError):
         raise RejectedClip("undecodable", "libsndfile cannot read it, and there is no ffmpeg on the PATH") from None
-    yield from pcm_blocks(command(binary, os.fspath(path), settings.max_seconds), settings.timeout_seconds)
+    args = command(binary, os.fspath(path), settings.max_seconds)
+    yield from pcm_blocks(args, settings.timeout_seconds, settings.max_seconds)
 
 
 def _to_int16(samples: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from stages.pipeline.duplicates import across_splits
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.ffmpeg_pipe import command, ffmpeg_version, find_ffmpeg, pcm_blocks
 from stages.pipeline.files import sha256_of_file, sha256_of_json
+from stages.pipeline.limits import decoding_limits
 from stages.pipeline.manifest_table import Row, dataset_root, read_manifest
 from stages.pipeline.params import DecodeParams, Params
 from stages.pipeline.recording_file import open_file, open_recording
@@ -38,6 +39,8 @@ ITEM = Item(shape=(), dtype="int16")
 _BLOCK_SAMPLES = 1 << 17  # of all channels together; so few that a block stays in the processor's cache
 _FULL_SCALE = 32768
 _SILENT_PEAK = 10  # of 32768, -70 dBFS: below the noise of any microphone
+# 16-bit PCM against what was read of the file. Speech by the thriftiest codecs comes to 250, silence in FLAC to 1,600.
+_MAX_RATIO, _RATIO_FROM_BYTES = 2000, 1 << 28
 
 
 def decode_file(path: str | Path, params: DecodeParams) -> tuple[np.ndarray, int]:
@@ -55,7 +58,7 @@ def decode_file(path: str | Path, params: DecodeParams) -> tuple[np.ndarray, int
     Raises
     ------
     RejectedClip
-        not_audio, no_audio_stream, undecodable, timeout, too_short, silent or not_finite.
+        not_audio, no_audio_stream, undecodable, bomb, timeout, too_short, silent or not_finite.
     StorageError
         The file cannot be opened.
     """
@@ -94,28 +97,34 @@ def _soundfile_blocks(handle: IO[bytes], params: DecodeParams) -> Iterator[tuple
     handle.seek(0)
     try:
         sound = _Sequential(handle.fileno(), closefd=False)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError):
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError):
         return
     with sound:
         rate_hz = sound.samplerate
         left = int(params.max_seconds * rate_hz)
         buffer = np.empty((max(1, _BLOCK_SAMPLES // sound.channels), sound.channels), np.float32)
+        pcm_bytes = 0
         while left > 0:
             if time.monotonic() > deadline:
                 raise RejectedClip("timeout", "decoding took longer than decode.timeout_seconds")
             try:
                 block = sound.read(out=buffer[:left])
-            except (soundfile.LibsndfileError, RuntimeError) as error:
+            except (soundfile.LibsndfileError, RuntimeError, MemoryError) as error:
                 raise RejectedClip("undecodable", str(error)) from None
             if not len(block):
                 return
             left -= len(block)
+            pcm_bytes += 2 * block.size
+            if pcm_bytes > max(_RATIO_FROM_BYTES, _MAX_RATIO * os.lseek(handle.fileno(), 0, os.SEEK_CUR)):
+                raise RejectedClip(
+                    "bomb", f"more than {_MAX_RATIO} bytes of sound for each of the file, {pcm_bytes} so far"
+                )
             yield rate_hz, to_int16(mix_to_mono(block))
 
 
 def _ffmpeg_blocks(path: str | os.PathLike[str], params: DecodeParams) -> Iterator[tuple[int, np.ndarray]]:
     args = command(find_ffmpeg(params.ffmpeg), os.fspath(path), params.max_seconds)
-    for rate_hz, block in pcm_blocks(args, params.timeout_seconds):
+    for rate_hz, block in pcm_blocks(args, params.timeout_seconds, params.max_seconds):
         yield rate_hz, to_int16(mix_to_mono(block))
 
 
@@ -177,7 +186,8 @@ class DecodeShard:
 
     def __call__(self, writer: ClipWriter) -> None:
         for row in self.rows:
-            with ExitStack() as stack:  # the recording stays open while its blocks are written
+            # the recording stays open while its blocks are written
+            with decoding_limits(self.params.timeout_seconds), ExitStack() as stack:
                 writer.add(row.id, row.path, partial(self._make, row, stack), source=self._source(row))
 
     def _make(self, row: Row, stack: ExitStack) -> Signal:

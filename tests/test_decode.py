@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_params, speech_like
+from conftest import ROOT, make_params, speech_like
 
+from faults.bombs import cover, flac
 from stages.decode import decode_file, mix_to_mono, to_int16
 from stages.pipeline.errors import ParamsError, RejectedClip, StorageError
 from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks
@@ -189,9 +195,69 @@ def test_a_decoder_that_hangs_is_killed(tmp_path: Path) -> None:
     args[args.index("-i") : args.index("-i")] = ["-re"]  # reads no faster than the sound plays
     start = time.monotonic()
     with pytest.raises(RejectedClip) as caught:
-        list(pcm_blocks(args, timeout_seconds=0.5))
+        list(pcm_blocks(args, timeout_seconds=0.5, max_seconds=60))
     assert caught.value.reason == "timeout"
     assert time.monotonic() - start < 4
+
+
+def test_timestamps_that_lie_give_no_more_than_max_seconds(tmp_path: Path) -> None:
+    """WavPack files joined end to end: each begins at zero again, and ffmpeg's -t goes by that."""
+    one = encode(tmp_path / "a.wv", seconds=2)
+    loop = ["-stream_loop", "4", "-i", f"file:{one}", "-c", "copy"]
+    subprocess.run([FFMPEG, "-v", "error", *loop, f"file:{tmp_path}/b.wv"], check=True)
+    assert len(decode_file(tmp_path / "b.wv", PARAMS.model_copy(update={"max_seconds": 3}))[0]) == 3 * 44100
+
+
+def test_killed_ffmpeg_is_no_end_of_the_recording(tmp_path: Path) -> None:
+    args = command(FFMPEG, str(encode(tmp_path / "a.m4a", seconds=5)), 3600)
+    args[args.index("-i") : args.index("-i")] = ["-re"]
+
+    def kill_children(number: int) -> None:
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                if entry.read_text().rpartition(")")[2].split()[1] == str(os.getpid()):
+                    os.kill(int(entry.parent.name), number)
+
+    asked = threading.Timer(0.7, kill_children, [signal.SIGTERM])  # ffmpeg would end as if all was well
+    killed = threading.Timer(1.5, kill_children, [signal.SIGKILL])
+    asked.start()
+    killed.start()
+    with pytest.raises(StorageError, match="ffmpeg was killed"):
+        list(pcm_blocks(args, timeout_seconds=60, max_seconds=60))
+    asked.join()
+    killed.join()
+
+
+def test_hours_in_kilobytes(tmp_path: Path) -> None:
+    flac(tmp_path / "a.flac", hours=10, rate_hz=192000, channels=8)
+    assert reason(tmp_path / "a.flac") == "bomb"
+
+
+def test_a_cover_is_not_decoded(tmp_path: Path) -> None:
+    """It took 430 MB for a picture that nobody looks at."""
+    cover(tmp_path / "a.mka", size=5000)
+    args = command(FFMPEG, str(tmp_path / "a.mka"), 3600)
+    plain = [word for word in args if word not in ("-codec_whitelist", args[args.index("-codec_whitelist") + 1])]
+
+    def peak(arguments: list[str]) -> int:
+        code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)"
+        told = "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        out = subprocess.run(
+            [sys.executable, "-c", code + told, *arguments], check=True, capture_output=True, text=True
+        )
+        return int(out.stdout)
+
+    assert peak(plain) - peak(args) > 40_000  # KB
+
+
+def test_memory_has_a_limit_while_a_recording_is_decoded() -> None:
+    code = (
+        "import numpy; from stages.pipeline.limits import decoding_limits\n"
+        "with decoding_limits(1):\n try: numpy.ones(600 << 20, numpy.uint8)\n except MemoryError: print('refused')\n"
+        "numpy.ones(600 << 20, numpy.uint8)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert out.stdout == "refused\n"
 
 
 def test_missing_file_and_missing_ffmpeg(tmp_path: Path) -> None:

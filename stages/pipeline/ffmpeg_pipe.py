@@ -1,13 +1,16 @@
 """Any recording that ffmpeg can read -> PCM on a pipe, from the one file that was named and nothing else.
 
-ffmpeg follows playlists: a text file named cc.mp3 can make it read other files. So protocols and containers are
-whitelisted, and the path goes in as `file:` plus an absolute path. It leaves with status 0 after a truncated file, so
-what counts is the PCM that arrives, and it can burn minutes on a damaged one, so there is a wall-clock limit.
+ffmpeg follows playlists: a text file named cc.mp3 can make it read other files. So protocols, containers and codecs
+are whitelisted, and the path goes in as `file:` plus an absolute path. It leaves with status 0 after a truncated file,
+so what counts is the PCM that arrives, and it can burn minutes or gigabytes on a damaged one, so there are limits.
 """
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -15,13 +18,14 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
 import ffmpeg
 import numpy as np
 
-from stages.pipeline.errors import ParamsError, RejectedClip
+from stages.pipeline.errors import ParamsError, RejectedClip, StorageError
 from stages.pipeline.lock import die_with_parent
 
 # Containers that hold one recording. No playlist (concat, hls, dash, rtsp, sdp...), no device, no image sequence.
@@ -29,8 +33,22 @@ _CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,g722,gsm,matroska,mov,mp3,mpc,mpc8,mpeg,"
     "mpegts,ogg,rm,tak,tta,voc,w64,wav,wv,xwma"
 )
+# Sound only: else ffmpeg decodes covers and films, in hundreds of megabytes, just to know their size.
+_CODECS = (
+    "aac,aac_latm,libfdk_aac,ac3,eac3,alac,als,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,ape,cook,dca,flac,"
+    "g722,g723_1,g726,g726le,g729,gsm,gsm_ms,libgsm,libgsm_ms,ilbc,libilbc,mace3,mace6,mlp,truehd,mp1,mp1float,mp2,"
+    "mp2float,mp3,mp3float,mp3adu,mp3adufloat,mp3on4,mp3on4float,mpc7,mpc8,nellymoser,opus,libopus,qcelp,qdm2,qdmc,"
+    "ralf,real_144,real_288,sipr,speex,libspeex,tak,truespeech,tta,vorbis,libvorbis,wavpack,wmalossless,wmapro,wmav1,"
+    "wmav2,wmavoice,atrac1,atrac3,atrac3plus,adpcm_ct,adpcm_g722,adpcm_g726,adpcm_g726le,adpcm_ima_qt,adpcm_ima_wav,"
+    "adpcm_ms,adpcm_sbpro_2,adpcm_sbpro_3,adpcm_sbpro_4,adpcm_swf,adpcm_yamaha,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,"
+    "pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,"
+    "pcm_s24le,pcm_s24le_planar,pcm_s32be,pcm_s32le,pcm_s32le_planar,pcm_s64be,pcm_s64le,pcm_s8,pcm_s8_planar,"
+    "pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8"
+)
 _READ_BYTES = 1 << 20
 _STDERR_BYTES = 2000
+_PIPE_BYTES = 1 << 18  # four times the default: a switch between two processes for each is a third of the time
+_MEMORY_BYTES = 512 << 20
 
 
 @cache
@@ -75,6 +93,7 @@ def command(binary: str, path: str, max_seconds: float) -> list[str]:
         f"file:{os.path.abspath(path)}",
         protocol_whitelist="file,pipe",
         format_whitelist=_CONTAINERS,
+        codec_whitelist=_CODECS,
         threads=1,
     )
     out = source["a:0"].output(
@@ -86,18 +105,23 @@ def command(binary: str, path: str, max_seconds: float) -> list[str]:
         sn=None,
         dn=None,
         bitexact=None,
+        flush_packets=0,
     )
     args: list[str] = out.compile(cmd=[binary, "-nostdin", "-hide_banner", "-loglevel", "error"])
     return args
 
 
-def pcm_blocks(args: list[str], timeout_seconds: float) -> Iterator[tuple[int, np.ndarray]]:
+def pcm_blocks(args: list[str], timeout_seconds: float, max_seconds: float) -> Iterator[tuple[int, np.ndarray]]:
     """Run ffmpeg and yield (rate_hz, float32 samples [shape=(n, channels)]) as they come, full scale 1.
+
+    max_seconds : no more than this; ffmpeg's own limit goes by timestamps, and those in a file may lie.
 
     Raises
     ------
     RejectedClip
         not_audio, no_audio_stream, undecodable or timeout.
+    StorageError
+        Somebody killed ffmpeg: what has arrived is not all there is.
     """
     deadline = time.monotonic() + timeout_seconds
     process = subprocess.Popen(
@@ -106,25 +130,29 @@ def pcm_blocks(args: list[str], timeout_seconds: float) -> Iterator[tuple[int, n
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(_confine, math.ceil(timeout_seconds)),
     )
     errors = bytearray()
-    header: tuple[int, int, int] | None = None
-    pending, arrived = b"", 0
+    left: int | None = None  # bytes
     try:
-        for block in _output(process, deadline, errors):
-            pending += block
-            if header is None:
-                header = _parse_wav_header(pending)
+        for block in _joined(_output(process, deadline, errors)):
+            if left is None:
+                header = _parse_wav_header(block)
                 if header is None:
                     continue
-                pending = pending[header[2] :]
-            rate_hz, channels, _ = header
-            usable = len(pending) - len(pending) % (4 * channels)
+                rate_hz, channels, start = header
+                left = int(max_seconds * rate_hz) * 4 * channels
+                pending = block[start:]
+            else:
+                pending += block
+            usable = min(left, len(pending) - len(pending) % (4 * channels))
             if usable:
-                arrived += usable
-                yield rate_hz, np.frombuffer(pending[:usable], "<f4").reshape(-1, channels)
+                left -= usable
+                yield rate_hz, np.frombuffer(pending, "<f4", usable // 4).reshape(-1, channels)
                 pending = pending[usable:]
+            if not left:
+                return
+        _check_end(process.wait())
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -132,14 +160,56 @@ def pcm_blocks(args: list[str], timeout_seconds: float) -> Iterator[tuple[int, n
         for pipe in (process.stdout, process.stderr):
             if pipe:
                 pipe.close()
-    if not arrived:
+    if left is None or left == int(max_seconds * rate_hz) * 4 * channels:
         raise _why_nothing(errors.decode("utf-8", "replace"))
+
+
+def _confine(seconds: int) -> None:
+    """Between fork and exec: ffmpeg dies with its worker, writes no file, and takes no more than a recording needs."""
+    die_with_parent()
+    # Asked to stop, ffmpeg would end as if the recording was over. What kills it is SIGKILL, and that shows.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
+    for limit, most in (
+        (resource.RLIMIT_DATA, _MEMORY_BYTES),
+        (resource.RLIMIT_CPU, seconds + 5),  # the wall-clock limit comes first, unless the worker was stopped
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (most, most))
+
+
+def _check_end(status: int) -> None:
+    """Raise where ffmpeg was ended by a signal; its own errors show in what arrives."""
+    if status in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL):
+        raise RejectedClip("undecodable", f"ffmpeg crashed on it (signal {-status})")
+    if status < 0:
+        raise StorageError(
+            f"ffmpeg was killed (signal {-status}), by somebody or for want of memory; free some memory, set fewer "
+            "execution.workers, and run `dvc repro` again: finished shards are kept"
+        )
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in larger pieces: a decoder writes packet by packet, and each piece has its cost."""
+    waiting: list[bytes] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= _PIPE_BYTES:
+            yield b"".join(waiting)
+            waiting.clear()
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _output(process: subprocess.Popen[bytes], deadline: float, errors: bytearray) -> Iterator[bytes]:
     with selectors.DefaultSelector() as selector:
         for pipe in (process.stdout, process.stderr):
             if pipe:
+                if pipe is process.stdout and hasattr(fcntl, "F_SETPIPE_SZ"):
+                    with suppress(OSError):  # a user may hold so many bytes in pipes and no more
+                        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
                 selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
             left = deadline - time.monotonic()
