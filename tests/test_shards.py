@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import random
 import sys
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.paths import escape_path, unescape_path
 from stages.pipeline.shard_writer import ShardWriter
-from stages.pipeline.shards import Item, Shard, Signal, list_shards
+from stages.pipeline.shards import Item, Shard, Signal, index_digest, list_shards
 from stages.pipeline.splits import assign_shards, split_of, straddling
 
 ITEM = Item(shape=(3,), dtype="int16")
@@ -88,10 +89,32 @@ def test_a_chunk_that_was_never_written_is_found(tmp_path: Path) -> None:
         data = whole["data"]
         file.create_dataset("data", data.shape, data.dtype, chunks=data.chunks, maxshape=data.maxshape, fletcher32=True)
         file.attrs["format"] = whole.attrs["format"]
+    seal(hollow)
     with Shard(hollow) as shard:
         assert not shard.clip(0).any()  # as HDF5 has it, that is no error
         with pytest.raises(StorageError, match="chunks"):
             shard.verify()
+
+
+def seal(path: Path) -> None:
+    with h5py.File(path) as file, path.open("r+b") as raw:
+        raw.write(index_digest(file, raw.fileno(), raw.seek(0, 2)))
+
+
+def test_every_flipped_byte_of_the_index_is_found(tmp_path: Path) -> None:
+    """HDF5 has no checksums there: a chunk that has moved reads as zeros, a bit in the shape as other items."""
+    path = write(tmp_path / "s0.h5")
+    with h5py.File(path) as file:
+        data = file["data"]
+        chunks = [data.id.get_chunk_info(i) for i in range(data.id.get_num_chunks())]
+    content = bytearray(path.read_bytes())
+    inside = {place for one in chunks for place in range(one.byte_offset, one.byte_offset + one.size)}
+    for offset in random.Random(0).sample(sorted(set(range(len(content))) - inside), 300):
+        content[offset] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(StorageError, match="damaged"), Shard(path) as shard:
+            shard.verify()
+        content[offset] ^= 1
 
 
 def test_every_flipped_byte_of_data_is_found(tmp_path: Path) -> None:

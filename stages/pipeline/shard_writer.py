@@ -20,7 +20,16 @@ from blake3 import blake3
 
 from stages.pipeline.errors import RejectedClip
 from stages.pipeline.files import sha256_of_json, sync
-from stages.pipeline.shards import FORMAT, Item, Rejection, Shard, ShardSummary, Signal, items_at_once
+from stages.pipeline.shards import (
+    FORMAT,
+    Item,
+    Rejection,
+    Shard,
+    ShardSummary,
+    Signal,
+    index_digest,
+    items_at_once,
+)
 
 
 class ShardWriter:
@@ -135,6 +144,11 @@ class ShardWriter:
         finally:
             old_path.unlink()
 
+    def _seal(self) -> None:
+        with h5py.File(self._temporary, "r") as file, self._temporary.open("r+b") as raw:
+            size = raw.seek(0, os.SEEK_END)
+            raw.write(index_digest(file, raw.fileno(), size))
+
     def finish(self) -> ShardSummary:
         """Close, flush to the disk, reopen, verify, rename.
 
@@ -164,6 +178,7 @@ class ShardWriter:
             self._file.flush()
         self._file.attrs["format"] = FORMAT
         self._file.close()
+        self._seal()
         sync(self._temporary)
         with Shard(self._temporary) as shard:
             shard.verify()

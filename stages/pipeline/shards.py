@@ -6,12 +6,14 @@ fourth of SHA-256's time). Recordings that a stage rejected are listed inside th
 the reuse store tells the whole story.
 
 Same input, same bytes: no timestamps, HDF5's default (oldest) format, a fixed order. Every chunk has a Fletcher-32
-checksum, so a flipped byte is an error and not a wrong feature.
+checksum, so a flipped byte is an error and not a wrong feature. HDF5 in this format keeps no checksum of its own index,
+and gives zeros for a chunk that it does not find: so the BLAKE3 of all that is no chunk stands behind its end.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +21,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+from blake3 import blake3
 
 from stages.pipeline.errors import StorageError
 
-FORMAT = 2
+FORMAT = 3
+_SEAL_BYTES = 32
 _CHUNK_BYTES = 1 << 17
+# What h5py raises on a damaged file: it has no error of its own.
+_DAMAGE = (OSError, KeyError, ValueError, AttributeError, TypeError, RuntimeError, IndexError, MemoryError)
 _BUFFER_BYTES = 1 << 20
 
 
@@ -100,7 +106,7 @@ def read_summary(path: Path) -> ShardSummary:
             if file.attrs.get("format") != FORMAT:
                 raise _damaged(path, f"expected format {FORMAT}, received {file.attrs.get('format')!r}")
             return _summary(path, _record(file))
-    except (OSError, KeyError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         raise _damaged(path, error) from error
 
 
@@ -163,7 +169,7 @@ class Shard:
         self.path = path
         try:
             self._file = h5py.File(path, "r")
-        except OSError as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from error
         try:
             if self._file.attrs.get("format") != FORMAT:
@@ -175,15 +181,21 @@ class Shard:
             self._summary = _record(self._file)
             self.sources: list[str] = self._summary["sources"]
             self.rejected_sources: list[str] = self._summary["rejected_sources"]
-        except (OSError, KeyError, ValueError, AttributeError) as error:
+            self.ids: list[str] = index["id"]
+            self.paths: list[str] = index["path"]
+            self.digests: list[str] = index["digest"]
+            self.rates_hz = np.array(index["rate_hz"], float)
+            self.lengths = np.array(index["length"], np.int64)
+            self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+            with path.open("rb") as raw:
+                size = os.fstat(raw.fileno()).st_size - _SEAL_BYTES
+                if os.pread(raw.fileno(), _SEAL_BYTES, size) != index_digest(self._file, raw.fileno(), size):
+                    raise ValueError("its index has changed since it was written")
+            if len(self.data) != self._starts[-1]:
+                raise ValueError(f"expected {self._starts[-1]} items, found {len(self.data)}")
+        except _DAMAGE as error:
             self._file.close()
             raise self._damaged(error) from error
-        self.ids: list[str] = index["id"]
-        self.paths: list[str] = index["path"]
-        self.digests: list[str] = index["digest"]
-        self.rates_hz = np.array(index["rate_hz"], float)
-        self.lengths = np.array(index["length"], np.int64)
-        self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
 
     def __enter__(self) -> Shard:
         return self
@@ -201,7 +213,7 @@ class Shard:
         """Items start to stop, checksums verified."""
         try:
             block: np.ndarray = self.data[start:stop]
-        except OSError as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from error
         return block
 
@@ -225,18 +237,35 @@ class Shard:
         StorageError
             Something is not what was written, or was never written: HDF5 gives zeros for a chunk that is missing.
         """
-        items, per_chunk = len(self.data), self.data.chunks[0]
-        found, expected = self.data.id.get_num_chunks(), -(-items // per_chunk)
-        if items != self._starts[-1] or found != expected:
-            raise self._damaged(f"expected {self._starts[-1]} items in {expected} chunks, found {items} in {found}")
-        step = items_at_once(self.data.chunks, self.data.dtype)
-        buffer = np.empty((min(step, items), *self.data.shape[1:]), self.data.dtype)
         try:
+            items, per_chunk = len(self.data), self.data.chunks[0]
+            found, expected = self.data.id.get_num_chunks(), -(-items // per_chunk)
+            if found != expected:
+                raise ValueError(f"expected {expected} chunks, found {found}")
+            step = items_at_once(self.data.chunks, self.data.dtype)
+            buffer = np.empty((min(step, items), *self.data.shape[1:]), self.data.dtype)
             for start in range(0, items, step):
                 stop = min(start + step, items)
                 self.data.read_direct(buffer, np.s_[start:stop], np.s_[: stop - start])
-        except OSError as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from error
+
+
+def index_digest(file: h5py.File, raw: int, size: int) -> bytes:
+    """BLAKE3 of the first `size` bytes of a shard but for its chunks, which have checksums; 32 bytes.
+
+    raw : descriptor of the same file.
+    """
+    chunks: list[tuple[int, int]] = []
+    for dataset in (file["data"], file["clips"], file["summary"]):
+        dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.byte_offset, chunk.size)))
+    digest, place = blake3(), 0
+    for start, length in [*sorted(chunks), (size, 0)]:
+        if not place <= start <= size:
+            raise ValueError("its chunks overlap")
+        digest.update(os.pread(raw, start - place, place))
+        place = start + length
+    return digest.digest()
 
 
 def items_at_once(chunks: tuple[int, ...], dtype: np.dtype) -> int:
