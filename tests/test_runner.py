@@ -190,6 +190,27 @@ def test_reuse_store_keeps_to_its_limit(make_project: MakeProject) -> None:
     assert not finished(project, "decode")
 
 
+def test_killed_worker_is_told_in_words(many_shards: Project) -> None:
+    many_shards.set(execution={"workers": 2})
+    run = many_shards.start("python", "-m", "stages.decode")
+    wait_for(lambda: finished(many_shards), run)
+    workers = [pid for pid in processes_in(many_shards.folder) if is_worker(pid, run.pid)]
+    os.kill(workers[0], signal.SIGKILL)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 74, output
+    assert "a worker process died ({SIGKILL(-9)" in output
+    assert "Traceback" not in output
+    many_shards.stage("decode")
+
+
+def is_worker(pid: int, parent: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return f"PPid:\t{parent}\n" in status and b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def test_full_disk_is_no_success(make_project: MakeProject) -> None:
     project = make_project(groups=8, clips=8, seconds=4.0)
     project.stage("manifest")

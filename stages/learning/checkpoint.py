@@ -94,7 +94,11 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise StorageError(f"{path}: the checkpoint could not be written: {error}; free some space") from error
+        needed = sum(value.nbytes for value in arrays.values())
+        raise StorageError(
+            f"{path}: the checkpoint could not be written: {error}; it needs {needed / 1e6:.0f} MB, and the last one "
+            "stays until it is whole. Free some space and run `dvc repro` again: it goes on from the last one"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from stages.pipeline.errors import StorageError
 from stages.pipeline.lock import guard_worker
 from stages.pipeline.params import ExecutionParams
 
@@ -28,7 +30,7 @@ def run_tasks(
     Raises
     ------
     ParamsError, StorageError
-        The cluster is not there, or was lost, or a worker of it is not fit.
+        The cluster is not there, or was lost, or a worker of it is not fit; a process died.
     """
     if not tasks:
         return
@@ -40,11 +42,37 @@ def run_tasks(
     if few or len(tasks) == 1 or execution.workers == 1:
         yield from map(function, tasks)
         return
+    yield from in_processes(function, tasks, execution.workers, in_order=False)
+
+
+def in_processes(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, in_order: bool
+) -> Iterator[Result]:
+    """`map(function, tasks)` over processes of this machine that end with this one.
+
+    workers : 0: one for each core.
+
+    Raises
+    ------
+    StorageError
+        A process died.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
     import joblib  # here: it costs a tenth of a stage's start
 
-    workers = min(execution.workers or joblib.cpu_count(), len(tasks))
-    with joblib.parallel_config("loky", n_jobs=workers, initializer=guard_worker, initargs=(os.getpid(),)):
-        yield from joblib.Parallel(return_as="generator_unordered")(joblib.delayed(function)(task) for task in tasks)
+    workers = min(workers or joblib.cpu_count(), len(tasks))
+    order = "generator" if in_order else "generator_unordered"
+    try:
+        with joblib.parallel_config("loky", n_jobs=workers, initializer=guard_worker, initargs=(os.getpid(),)):
+            yield from joblib.Parallel(return_as=order)(joblib.delayed(function)(task) for task in tasks)
+    except BrokenProcessPool as error:
+        codes = re.search(r"\{[^{}]*\}", str(error))  # {SIGKILL(-9)}
+        raise StorageError(
+            f"a worker process died ({codes.group() if codes else 'no exit code'}): somebody killed it, or the system "
+            "did for want of memory (fewer execution.workers need less), or a recording that its decoder cannot "
+            "stand. Finished shards are kept; run `dvc repro` again"
+        ) from None
 
 
 def run_tasks_here(

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from stages.pipeline.shards import Item, Shard, ShardSummary, Signal, list_shard
 log = logging.getLogger(__name__)
 # Up to so many clips in so many shards are made in this process: starting another one costs as much.
 _FEW_CLIPS, _FEW_SHARDS = 32, 8
+_LITTLE_BYTES = 64 << 20  # of free space: less is the likely cause of whatever went wrong
 _FIT: set[Path] = set()  # tokens of the runs that this process, a worker of a cluster, was found fit for
 
 
@@ -163,10 +165,15 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
     check = WorkerCheck(step, facts, store.folder / f".{os.getpid()}.{secrets.token_hex(4)}.token.tmp")
     few = bool(stale) and len(todo) <= _FEW_SHARDS and len(wanted) - len(places) <= _FEW_CLIPS
     made = taken = 0
-    with Progress(step.name, len(todo)) as progress, check.token_laid():
-        for done in run_tasks(_make_shard, tasks, params.execution, few, check):
-            made, taken = made + done.made, taken + done.taken
-            progress.advance(done.summary.kept + len(done.summary.rejected), done.summary.seconds)
+    try:
+        with Progress(step.name, len(todo)) as progress, check.token_laid():
+            for done in run_tasks(_make_shard, tasks, params.execution, few, check):
+                made, taken = made + done.made, taken + done.taken
+                progress.advance(done.summary.kept + len(done.summary.rejected), done.summary.seconds)
+    except (OSError, StorageError) as error:
+        if room := _room(store.folder, [task.path for task in tasks]):
+            raise StorageError(f"{error}. {room}") from None
+        raise
     if todo:
         log.info("%d clips made, %d taken over from earlier shards", made, taken)
     step.folder.mkdir(parents=True, exist_ok=True)
@@ -179,6 +186,21 @@ def run_step(step: Step, jobs: Sequence[Job], params: Params) -> list[ShardSumma
         (step.folder / stale_name).unlink()
     store.evict(params.execution.reuse_gb * 1e9, keys.values())
     return summaries
+
+
+def _room(folder: Path, wanted: Sequence[Path]) -> str:
+    """Of a disk that is nearly full: how much the shards that are left need, as a sentence; else nothing."""
+    sizes = [path.stat().st_size for path in wanted if path.exists()]
+    left = len(wanted) - len(sizes)
+    needed = left * sum(sizes) / len(sizes) if sizes else 0
+    free = shutil.disk_usage(folder).free
+    if free > max(needed, _LITTLE_BYTES):
+        return ""
+    guess = f", which need about {max(1, round(needed / 1e6))} MB" if sizes else ""
+    return (
+        f"The disk has {free / 1e6:.0f} MB free; {left} of {len(wanted)} shards are left{guess}. Free some space and "
+        "run `dvc repro` again: finished shards are kept"
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from stages.pipeline.lock import guard_worker
+from stages.pipeline.backends import in_processes
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -23,7 +23,4 @@ def spread(function: Callable[[J], R], jobs: Sequence[J], workers: int, seconds:
     if workers < 2 or seconds < _WORTH_SECONDS:
         yield from map(function, jobs)
         return
-    import joblib  # a fifth of a second that a small dataset need not spend
-
-    with joblib.parallel_config("loky", n_jobs=workers, initializer=guard_worker, initargs=(os.getpid(),)):
-        yield from joblib.Parallel(return_as="generator")(joblib.delayed(function)(job) for job in jobs)
+    yield from in_processes(function, jobs, workers, in_order=True)
