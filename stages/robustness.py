@@ -21,23 +21,21 @@ from typing import Any
 import numpy as np
 
 from stages.damage.codecs import check_encoders
-from stages.damage.conditions import Clip, Damaged, Task, choose, choose_voices, conditions_of, images_of
+from stages.damage.conditions import Damaged, Task, choose_voices, conditions_of, images_of
 from stages.damage.picture import robustness_picture
 from stages.damage.scores import Score, score_conditions
 from stages.learning.metrics import pool_windows
 from stages.learning.model_file import CALIBRATED, ModelSettings, load_model
+from stages.learning.sound_clips import SOUND, choose, find_clips, labels_of
 from stages.pipeline.backends import run_tasks_here
-from stages.pipeline.errors import SplitError
 from stages.pipeline.ffmpeg_pipe import find_ffmpeg
 from stages.pipeline.files import write_csv, write_json
-from stages.pipeline.manifest_table import Row, read_manifest
+from stages.pipeline.manifest_table import read_manifest
 from stages.pipeline.params import Params
 from stages.pipeline.runner import stage_main
-from stages.pipeline.shards import Shard, list_shards
 
 log = logging.getLogger(__name__)
 
-SOUND = Path("data/resampled")
 FOLDER = Path("metrics/robustness")
 COLUMNS = (
     "condition", "damage", "setting", "accuracy", "accuracy_low", "accuracy_high", "undamaged", "n_clips", "n_groups",
@@ -77,44 +75,6 @@ def run(params: Params) -> None:
     write_folder(FOLDER, scores, settings)
     for line in lines_of(scores):
         log.info("%s", line)
-
-
-def find_clips(sound: Path, rows: Sequence[Row]) -> list[Clip]:
-    """The test split as far as it came through the stages, in the manifest's order.
-
-    Raises
-    ------
-    SplitError
-        There is none.
-    StorageError
-        No shard, or a damaged one.
-    """
-    wanted = {row.id: row for row in rows if row.split == "test"}
-    found: dict[str, Clip] = {}
-    for path in list_shards(sound):
-        with Shard(path) as shard:
-            for i, clip_id in enumerate(shard.ids):
-                if clip_id in wanted and shard.lengths[i]:
-                    row, length, rate_hz = wanted[clip_id], int(shard.lengths[i]), int(shard.rates_hz[i])
-                    found[clip_id] = Clip(clip_id, row.group, row.language, path, i, length, rate_hz)
-    if not found:
-        raise SplitError(
-            "expected test clips, found none in the manifest that came through the stages; raise "
-            "manifest.test_fraction, or add recordings of more speakers or sources"
-        )
-    return [found[clip_id] for clip_id in wanted if clip_id in found]
-
-
-def labels_of(clips: Sequence[Clip], languages: Sequence[str]) -> np.ndarray:
-    """(clips,) numbers of their languages. Raises SplitError where the model doesn't know one."""
-    number_of = {language: number for number, language in enumerate(languages)}
-    foreign = sorted({clip.language for clip in clips} - set(number_of))
-    if foreign:
-        raise SplitError(
-            f"the test split has {len(foreign)} language(s) that the model lacks: {', '.join(foreign[:10])}; drop them "
-            "(manifest.drop_languages) or add training recordings"
-        )
-    return np.array([number_of[clip.language] for clip in clips])
 
 
 def predict(network: Any, images: np.ndarray) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,25 @@ import numpy as np
 import onnxruntime
 import pytest
 import soundfile
-from conftest import ROOT, Project, make_params, speech_like
+from conftest import ROOT, Project, make_params, speech_like, write_corpus
 from learning_project import write_params
 
 from app.onnx_model import OnnxModel
 from app.predict import main
 from app.recognizer import Recognition, Recognizer
-from stages.export import TOLERANCE, distance_from_pipeline
+from stages.export import CARD_NAME, EXPORT, FULL, SHARES_OF_WINDOW, TABLE, TOLERANCE, made_up_sound, runner_of
+from stages.exporting.compare import Runner, distance, exported_scores, onnx_runner, pipeline_scores
+from stages.exporting.metadata import iso639_3, language_name
 from stages.learning import metrics
 from stages.learning.front_end import FrontEnd, fourier_kernel, window_input
-from stages.learning.model_file import FeatureSettings, ModelSettings, fresh_network, load_model, save_model
+from stages.learning.model_file import (
+    FeatureSettings,
+    ModelSettings,
+    fresh_network,
+    load_model,
+    load_settings,
+    save_model,
+)
 from stages.learning.onnx_graph import to_onnx
 from stages.learning.runtime import keras
 from stages.logmel import log_mel
@@ -41,12 +52,13 @@ def features_of(params: Params) -> FeatureSettings:
 
 
 def untrained_model(
-    folder: Path, *, temperature: float = 1.0, unknown_threshold: float | None = None, **changes: Any
-) -> Path:
+    folder: Path, *, temperature: float = 1.0, unknown_threshold: float | None = None,
+    languages: tuple[str, ...] = ("es", "fi", "pt"), **changes: Any,
+) -> Path:  # fmt: skip
     """A model folder as the train stage leaves it, weights random but the last layer's large: sure of what it says."""
     params = make_params(**(SMALL | changes))
     settings = ModelSettings(
-        format=1, architecture=params.train.architecture, languages=("es", "fi", "pt"), features=features_of(params),
+        format=1, architecture=params.train.architecture, languages=languages, features=features_of(params),
         train=params.train, temperature=temperature, unknown_threshold=unknown_threshold,
         n_parameters=1, best_epoch=1, n_clips=720, n_groups=60,
         split_label="group-disjoint", versions={},
@@ -148,16 +160,23 @@ def test_probabilities_are_pooled_and_tempered_as_evaluate_does(
     assert found.probability > 0.35
 
 
+def distance_on_noise(runner: Runner, network: Any, settings: ModelSettings) -> float:
+    window = window_input(settings.features)
+    sounds = [made_up_sound(window, share) for share in SHARES_OF_WINDOW]
+    return distance(exported_scores(runner, settings, sounds), pipeline_scores(network, settings, sounds))
+
+
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     network, settings = load_model(untrained_model(tmp_path))
-    data = to_onnx(network, settings, {"weights_sha256": "0123"})
-    assert distance_from_pipeline(data, network, settings.features, settings.temperature) < TOLERANCE
+    data = to_onnx(network, settings, {"weights_sha256": "0123", "data_licence": "CC0-1.0"})
+    assert distance_on_noise(onnx_runner(data), network, settings) < TOLERANCE
     session = onnxruntime.InferenceSession(data)
     found = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     assert found["languages"] == ["es", "fi", "pt"]
     assert found["features"] == settings.features.model_dump(mode="json")
     assert (found["split_label"], found["n_clips"], found["n_groups"]) == ("group-disjoint", 720, 60)
     assert (found["format"], found["temperature"], found["weights_sha256"]) == (1, 1.0, "0123")
+    assert (found["data_licence"], found["iso639_3"]) == ("CC0-1.0", {"es": "spa", "fi": "fin", "pt": "por"})
     shapes = {value.name: value.shape for value in session.get_inputs()}
     assert shapes == {"samples": ["windows", found["input"]["samples"]], "lengths": ["windows"]}
     assert [(value.name, value.shape) for value in session.get_outputs()] == [("probabilities", ["windows", 3])]
@@ -191,21 +210,106 @@ def test_a_conversion_that_went_wrong_is_seen(tmp_path: Path) -> None:
     weights = network.get_weights()
     weights[-2] = -weights[-2]
     network.set_weights(weights)
-    assert distance_from_pipeline(data, network, settings.features, settings.temperature) > TOLERANCE
+    assert distance_on_noise(onnx_runner(data), network, settings) > TOLERANCE
 
 
-def test_same_model_same_bytes(tmp_path: Path, make_project: Callable[..., Project]) -> None:
-    project = make_project(tmp_path)
-    untrained_model(project.folder / "models/calibrated", temperature=1.7)
-    found = []
-    for seed in ("1", "2"):
-        project.run("env", f"PYTHONHASHSEED={seed}", "python", "-m", "stages.export")
-        found.append(project.bytes_of("models/export"))
-    assert found[0] == found[1]
-    assert list(found[0]) == ["models/export/model.onnx"]
-    told = json.loads((project.folder / "metrics/export/metrics.json").read_text())
-    assert told["distance_from_pipeline"] <= TOLERANCE
-    assert told["onnx_bytes"] == (project.folder / "models/export/model.onnx").stat().st_size
+def test_a_second_conversion_gives_the_same_bytes(tmp_path: Path) -> None:
+    network, settings = load_model(untrained_model(tmp_path))
+    assert to_onnx(network, settings, {}) == to_onnx(network, settings, {})
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "name"),
+    [("es", "spa", "Spanish"), ("sv-SE", "swe", "Swedish"), ("es_419", "spa", "Spanish"), ("zh-CN", "zho", "Chinese"),
+     ("iw", "heb", "Hebrew"), ("deu", "deu", "German"), ("l0", None, None), ("english", None, None), ("", None, None)],
+)  # fmt: skip
+def test_languages_have_their_iso_codes(label: str, code: str | None, name: str | None) -> None:
+    assert (iso639_3(label), language_name(label)) == (code, name)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose untrained model was exported, with recordings of one to three windows."""
+    place = tmp_path_factory.mktemp("exported")
+    corpus = write_corpus(place / "corpus", groups=8, clips=1)
+    for number, path in enumerate(sorted(corpus.rglob("*.wav"))):
+        soundfile.write(path, speech_like(number, (0.7, 1.0, 3.1)[number % 3]), 16000)
+    project = Project(place / "project", corpus)
+    project.set(
+        **SMALL,
+        export={"data_licence": {str(corpus): "CC0-1.0"}, "max_clips": 0},
+        evaluate={"bootstrap_samples": 100},
+    )
+    project.stage("manifest", "decode", "resample")
+    untrained_model(project.folder / "models/calibrated", temperature=1.7, languages=("l0", "l1"))
+    shutil.copytree(
+        ROOT / "metrics/evaluate", project.folder / "metrics/evaluate"
+    )  # what evaluate measured of a real one
+    shutil.copytree(ROOT / "metrics/robustness", project.folder / "metrics/robustness")
+    project.stage("export")
+    return project
+
+
+def test_every_file_gives_what_the_pipeline_gives(exported: Project) -> None:
+    with (exported.folder / TABLE).open(newline="") as handle:
+        rows = {row["file"]: row for row in csv.DictReader(handle)}
+    folder = exported.folder / EXPORT
+    assert set(rows) == {path.name for path in folder.iterdir()} - {CARD_NAME}
+    assert len(rows) == 7
+    for name, row in rows.items():
+        path = folder / name
+        assert int(row["bytes"]) == sum(one.stat().st_size for one in [path, *path.rglob("*")] if one.is_file())
+        assert float(row["distance"]) <= (TOLERANCE if name in FULL else 0.1), row
+        assert (float(row["same_answer"]) == 1) or name not in FULL
+        assert int(row["n_clips"]) >= 4
+        windows = np.zeros((2, window_input(load_settings(exported.folder / "models/calibrated").features).samples))
+        assert runner_of(path)(windows.astype(np.float32), np.array([9000, 100])).shape == (2, 2)
+    assert int(rows["model.float16.onnx"]["bytes"]) < 0.7 * int(rows["model.onnx"]["bytes"])
+    assert int(rows["model.float16.tflite"]["bytes"]) < 0.7 * int(rows["model.tflite"]["bytes"])
+    told = json.loads((exported.folder / "metrics/export/metrics.json").read_text())
+    assert told["distance_from_pipeline"] == max(float(rows[name]["distance"]) for name in FULL)
+    assert told["onnx_bytes"] == (folder / "model.onnx").stat().st_size
+
+
+def test_every_file_says_what_it_is(exported: Project) -> None:
+    folder = exported.folder / EXPORT
+    found = [
+        json.loads(zipfile.ZipFile(folder / name).read("metadata.json"))
+        for name in ("model.tflite", "model.float16.tflite", "model.int8.tflite")
+    ]
+    found.append(json.loads((folder / "saved_model/assets.extra/metadata.json").read_text()))
+    for name in ("model.onnx", "model.float16.onnx", "model.int8.onnx"):
+        about = onnxruntime.InferenceSession(folder / name).get_modelmeta().custom_metadata_map
+        found.append({key: json.loads(value) for key, value in about.items() if not key.startswith("onnx.")})
+    assert all(one == found[0] for one in found)
+    assert (found[0]["languages"], found[0]["data_licence"]) == (["l0", "l1"], "CC0-1.0")
+    assert found[0]["scores"]["accuracy_low"] <= found[0]["scores"]["accuracy"] <= found[0]["scores"]["accuracy_high"]
+    assert len(found[0]["weights_sha256"]) == 64
+
+
+def test_the_card_says_what_it_knows(exported: Project) -> None:
+    card = (exported.folder / EXPORT / CARD_NAME).read_text()
+    evaluation = json.loads((ROOT / "metrics/evaluate/metrics.json").read_text())
+    for words in (
+        "| l0 | - | - | not tested | 0 |",
+        "Labels without a code are no language tags",
+        "| licence | CC0-1.0 |",
+        "| split | group-disjoint |",
+        f"| accuracy | {evaluation['accuracy']:.4f} | {evaluation['accuracy_low']:.4f} to",
+        "| babble 0 dB |",
+        "| model.int8.tflite |",
+        "It always answers with one of its languages",
+    ):
+        assert words in card
+    assert "Traceback" not in card
+    assert "nan" not in card
+
+
+def test_same_model_same_bytes(exported: Project) -> None:
+    before = exported.bytes_of("models/export")
+    assert len(before) == 11
+    exported.run("env", "PYTHONHASHSEED=7", "python", "-m", "stages.export")
+    assert exported.bytes_of("models/export") == before
 
 
 def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:

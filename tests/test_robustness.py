@@ -17,9 +17,10 @@ from test_evaluate import with_untrained_model
 
 from stages import robustness
 from stages.damage.codecs import CODECS, check_encoders, through_codec
-from stages.damage.conditions import VOICES, Clip, Damaged, choose, choose_voices, conditions_of, cut
+from stages.damage.conditions import VOICES, Damaged, choose_voices, conditions_of, cut
 from stages.damage.noise import active_power, add_noise, babble, white_noise
 from stages.damage.scores import score_conditions
+from stages.learning.sound_clips import Clip, choose
 from stages.pipeline.errors import ParamsError, PipelineError, SplitError
 from stages.pipeline.ffmpeg_pipe import find_ffmpeg
 from stages.pipeline.manifest_table import read_manifest, write_manifest

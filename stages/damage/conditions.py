@@ -7,19 +7,17 @@ one lies inside the longer ones. Everything random depends on (seed, clip) only.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from stages.damage.codecs import through_codec
 from stages.damage.noise import add_noise, babble, white_noise
+from stages.learning.sound_clips import Clip, stable_number
 from stages.logmel import log_mel
 from stages.pipeline.params import LogmelParams, ResizeParams, RobustnessParams
 from stages.pipeline.shards import Shard
@@ -41,18 +39,6 @@ class Condition(NamedTuple):
         if self.damage in (WHITE, BABBLE):
             return f"{self.damage.replace('_', ' ')} {self.setting} dB"
         return self.setting or self.damage
-
-
-class Clip(NamedTuple):
-    """Where a test clip's sound lies and what it is; `length` in samples."""
-
-    id: str
-    group: str
-    language: str
-    shard: Path
-    row: int
-    length: int
-    rate_hz: int
 
 
 @dataclass(frozen=True)
@@ -94,25 +80,7 @@ def conditions_of(params: RobustnessParams, has_babble: bool) -> tuple[Condition
 
 def generator(seed: int, use: str, clip_id: str) -> np.random.Generator:
     """Random numbers of one clip for one use."""
-    return np.random.default_rng(_hash(seed, use, clip_id))
-
-
-def _hash(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(" ".join(map(str, parts)).encode()).digest()[:16])
-
-
-def choose(clips: Iterable[Clip], most: int, seed: int) -> list[Clip]:
-    """At most `most` clips (0: all), as many of each language as can be; in their order.
-
-    Which ones, within a language, depends on (seed, clip): clips that are added turn out few of the others.
-    """
-    ranked: list[tuple[int, int, int, Clip]] = []
-    seen: dict[str, int] = defaultdict(int)
-    for order, number, clip in sorted((_hash(seed, "choice", clip.id), i, clip) for i, clip in enumerate(clips)):
-        ranked.append((seen[clip.language], order, number, clip))
-        seen[clip.language] += 1
-    chosen = sorted(ranked)[: most or None]
-    return [clip for *_, clip in sorted(chosen, key=lambda entry: entry[2])]
+    return np.random.default_rng(stable_number(seed, use, clip_id))
 
 
 def choose_voices(clips: Sequence[Clip], seed: int) -> list[tuple[Clip, ...]]:
@@ -120,11 +88,11 @@ def choose_voices(clips: Sequence[Clip], seed: int) -> list[tuple[Clip, ...]]:
 
     All clips stand in a circle, in an order of chance; each takes those that follow a place of its own.
     """
-    circle = sorted((_hash(seed, "babble", clip.id), clip) for clip in clips)
+    circle = sorted((stable_number(seed, "babble", clip.id), clip) for clip in clips)
     places = [place for place, _ in circle]
     found = []
     for clip in clips:
-        start = bisect_left(places, _hash(seed, "behind", clip.id))
+        start = bisect_left(places, stable_number(seed, "behind", clip.id))
         others = (circle[(start + step) % len(circle)][1] for step in range(len(circle)))
         fit = (other for other in others if other.language != clip.language and other.group != clip.group)
         found.append(tuple(islice(fit, VOICES)))

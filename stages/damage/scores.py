@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.damage.conditions import Clip, Condition
+from stages.damage.conditions import Condition
 from stages.learning.metrics import bootstrap_accuracy
+from stages.learning.sound_clips import Clip
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ class FrontEnd(keras.layers.Layer):  # type: ignore[misc,name-defined]
 
     def call(self, samples: Any, lengths: Any) -> Any:
         resize = self.features.resize
-        frames = ops.cast(ops.minimum(lengths // self.window.hop_length + 1, self.window.frames), "int32")
+        hop = self.window.hop_length
+        longest = ops.cast(ops.minimum(lengths, (self.window.frames - 1) * hop), "int32")
+        frames = longest // hop + 1  # LiteRT divides no numbers of 64 bits
         columns = self._columns(frames)
         image = self._decibels(samples)  # (windows, frames, bands)
         if resize.intensity != "log":

@@ -1,17 +1,14 @@
 """A trained model as one ONNX file that takes sound and needs nothing of this repository.
 
 Inputs and output are described in the file itself (`doc_string` of the model and of each input), what the model is in
-its `metadata_props`, values as JSON: format, languages (in the order of the output), input (`WindowInput`), features,
-temperature, unknown_threshold, calibration, split_label, n_clips, n_groups, architecture, versions,
-weights_sha256 and settings_sha256 (of the files that it was made from).
+its `metadata_props`, values as JSON (stages/exporting/metadata.py).
 
-The same model gives the same bytes in every process: names and order are made so, and ONNX files hold no dates. (A
-second conversion in one process may order the nodes otherwise: Keras numbers what it names.)
+The same model gives the same bytes, at any time: names and order are made from the graph itself, and ONNX files hold no
+dates.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from typing import TYPE_CHECKING, Any
@@ -20,6 +17,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
+from stages.exporting.metadata import metadata_of
 from stages.learning.front_end import window_input, with_front_end
 
 if TYPE_CHECKING:
@@ -27,26 +25,46 @@ if TYPE_CHECKING:
 
 logging.getLogger("tf2onnx").setLevel(logging.WARNING)  # it counts each kind of operation
 
-FORMAT = 1  # of the metadata and the inputs; app/onnx_model.py reads this one
 OPSET = 18
 OUTPUT = "probabilities"
 
 
-def to_onnx(network: Any, settings: ModelSettings, sources: dict[str, str]) -> bytes:
+def to_onnx(network: Any, settings: ModelSettings, more: dict[str, Any]) -> bytes:
     """The file's bytes.
 
-    network : in float32, with the trained weights; sources : hashes of the files that it comes from, for the
-        metadata
+    network : in float32, with the trained weights; more : what `metadata_of` takes
     """
     model = with_front_end(network, settings.features, settings.temperature)
     samples, lengths = (tf.TensorSpec(value.shape, value.dtype, name=value.name) for value in model.inputs)
 
     function = tf.function(lambda samples, lengths: model([samples, lengths], training=False))
     graph, _ = tf2onnx.convert.from_function(function, (samples, lengths), opset=OPSET)
+    _order_plainly(graph.graph)
     _name_plainly(graph.graph)
-    _describe(graph, settings, sources)
+    _describe(graph, settings, more)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
+
+
+def _order_plainly(graph: onnx.GraphProto) -> None:
+    """Put the nodes in the order in which a walk back from the output needs them, which no name has a part in."""
+    maker = {name: node for node in graph.node for name in node.output}
+    ordered: list[onnx.NodeProto] = []
+    done: set[int] = set()
+    walk = [(maker[graph.output[0].name], False)]
+    while walk:
+        node, inputs_done = walk.pop()
+        if id(node) in done:
+            continue
+        if inputs_done:
+            done.add(id(node))
+            ordered.append(node)
+            continue
+        walk.append((node, True))
+        walk += [(maker[name], False) for name in reversed(node.input) if name in maker]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def _name_plainly(graph: onnx.GraphProto) -> None:
@@ -76,10 +94,10 @@ def _name_plainly(graph: onnx.GraphProto) -> None:
         value.name = names[value.name]
         value.type.tensor_type.shape.dim[0].dim_param = "windows"
     del graph.value_info[:]
-    graph.name = "spoken_language_recogniser"
+    graph.name, graph.doc_string = "spoken_language_recogniser", ""
 
 
-def _describe(model: onnx.ModelProto, settings: ModelSettings, sources: dict[str, str]) -> None:
+def _describe(model: onnx.ModelProto, settings: ModelSettings, more: dict[str, Any]) -> None:
     window = window_input(settings.features)
     model.doc_string = (
         f"Which of {len(settings.languages)} languages is spoken in windows of sound, {window.rate_hz} Hz, mono. "
@@ -95,14 +113,7 @@ def _describe(model: onnx.ModelProto, settings: ModelSettings, sources: dict[str
     }
     for value in (*model.graph.input, *model.graph.output):
         value.doc_string = described[value.name]
-    values = (
-        settings.model_dump(mode="json", exclude={"train", "format"})
-        | sources
-        | {
-            "format": FORMAT,
-            "input": dataclasses.asdict(window),
-        }
-    )
+    values = metadata_of(settings, more)
     del model.metadata_props[:]
     for key in sorted(values):
         model.metadata_props.add(key=key, value=json.dumps(values[key], sort_keys=True, ensure_ascii=False))

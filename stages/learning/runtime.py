@@ -19,8 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors come as excepti
 
 
 @contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keep back what TensorFlow's loader writes to stderr on every start, whatever the log level; told on failure."""
+def quiet_stderr() -> Iterator[None]:
+    """Keep back what C++ code writes to stderr, whatever the log level (TensorFlow on every start); told on failure."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
         own = os.dup(2)
@@ -36,7 +36,7 @@ def _quiet_start() -> Iterator[None]:
             os.close(own)
 
 
-with _quiet_start():
+with quiet_stderr():
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -52,6 +52,7 @@ __all__ = [
     "needs_compiler",
     "number_of_devices",
     "policy_name",
+    "quiet_stderr",
     "strategy_scope",
 ]
 

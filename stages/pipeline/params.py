@@ -228,6 +228,15 @@ class RobustnessParams(Section):
         return self
 
 
+class ExportParams(Section):
+    """What the exported files say about the data, and how they are compared with the pipeline."""
+
+    data_licence: dict[str, str] = Field(
+        description="dataset: what its licence is, in words; goes into the exported files and the model card"
+    )
+    max_clips: int = Field(ge=0, description="so many test clips, as evenly from all languages as can be; 0: all")
+
+
 class ExecutionParams(Section):
     """How the work is done; it changes no byte of any result, so DVC does not track it."""
 
@@ -258,6 +267,7 @@ class Params(Section):
     article: ArticleParams
     evaluate: EvaluateParams
     robustness: RobustnessParams
+    export: ExportParams
     execution: ExecutionParams
 
     @model_validator(mode="after")
