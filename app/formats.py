@@ -83,12 +83,12 @@ def csv_lines(name: str, found: Recognition) -> str:
 
 
 def rttm(name: str, found: Recognition) -> str:
-    """A line for each segment; white space in the path becomes `_`, as the format has fields between spaces."""
-    file = re.sub(r"\s", "_", escape_path(name))
+    """A line for each segment; white space in a name becomes `_`, as the format has fields between spaces."""
+    file = _field(name)
     lines = []
     for one in found.segments:
         times = f"{one.start:.2f} {one.end - one.start:.2f}"
-        lines.append(f"SPEAKER {file} 1 {times} <NA> <NA> {one.language} {one.probability:.4f} <NA>\n")
+        lines.append(f"SPEAKER {file} 1 {times} <NA> <NA> {_field(one.language)} {one.probability:.4f} <NA>\n")
     return "".join(lines)
 
 
@@ -106,6 +106,10 @@ def _answer(found: Recognition, top: int | None) -> str:
     ranking = [f"{language} {p:.3f}" for language, p in found.ranking[: top or _TOP]]
     plain = bool(found.ranking) and found.language == found.ranking[0][0]
     return "  ".join([*([] if plain else [found.language]), *ranking])
+
+
+def _field(name: str) -> str:
+    return re.sub(r"\s", "_", escape_path(name))
 
 
 def _clock(seconds: float) -> str:

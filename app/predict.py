@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ from stages.pipeline.paths import escape_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.progress import Progress, TaskID
 
 OK, SOME_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
 STANDARD_INPUT = "-"
@@ -178,17 +181,22 @@ def _found(
     except ImportError:  # it is no part of the `predict` extra
         yield from recognizer.recognize_all(present, options.languages)
         return
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("recognising", total=len(present))
-        if len(present) >= _PROGRESS_FROM:
-            yield from progress.track(recognizer.recognize_all(present, options.languages), task_id=bar)
-            return
-        for number, path in enumerate(present):
+    # Rich would otherwise take what is printed meanwhile to standard error, where the bar is
+    bar = partial(Progress, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
+    if len(present) >= _PROGRESS_FROM:
+        with bar() as progress:
+            found_ones = recognizer.recognize_all(present, options.languages)
+            yield from progress.track(found_ones, total=len(present), description="recognising")
+        return
+    for number, path in enumerate(present, 1):
+        with bar() as progress:
+            task = progress.add_task(f"recognising {number} of {len(present)}", total=1.0)
+            found = recognizer.attempt(path, options.languages, partial(_show, progress, task))
+        yield found
 
-            def tell(share: float, done: int = number) -> None:
-                progress.update(bar, completed=done + share)
 
-            yield recognizer.attempt(path, options.languages, tell)
+def _show(progress: Progress, task: TaskID, share: float) -> None:
+    progress.update(task, completed=share)
 
 
 @contextmanager

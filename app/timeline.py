@@ -15,7 +15,7 @@ import numpy as np
 from app.speech import Stretch
 
 STEP = 1.0  # seconds from one question to the next
-WINDOW = 5.0  # seconds of sound in one, where the speech is so long
+WINDOW = 4.0  # seconds of sound in one, where the speech is so long
 _APART = 1.0  # seconds of pause that a window does not reach across
 _CHANGE = 3.0  # nats that a change of language costs: a few sure windows are enough for one
 _TINY = 1e-12

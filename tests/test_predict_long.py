@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -136,3 +138,25 @@ def test_a_long_recording_tells_how_far_it_is(folder: Path, tmp_path: Path) -> N
     keep = Recognizer(folder, all_sound=True)
     keep._pool = None  # one thread, at once: the same answer
     assert keep.recognize(tape) == found
+
+
+@pytest.mark.parametrize(("files", "seconds"), [(1, 180), (20, 30)])
+def test_progress_is_for_who_watches(folder: Path, tmp_path: Path, files: int, seconds: int) -> None:
+    tape = write_tape(tmp_path / "0.wav", seconds)
+    for number in range(1, files):
+        (tmp_path / f"{number}.wav").hardlink_to(tape)
+    watched, terminal = pty.openpty()
+    command = [sys.executable, "-m", "app.predict", "--all-sound", "--model", str(folder), str(tmp_path)]
+    environment = os.environ | {"TERM": "xterm", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, env=environment, check=True)
+    os.close(terminal)
+    seen = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody is left
+        while data := os.read(watched, 4096):
+            seen += data
+    os.close(watched)
+    assert b"recognising" in seen
+    unwatched = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert unwatched.stderr == b""
+    assert unwatched.stdout == done.stdout  # and none of it went where the bar is
+    assert len(done.stdout.splitlines()) == files

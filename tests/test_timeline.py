@@ -22,7 +22,7 @@ from app.microphone import Listener
 from app.predict import main
 from app.sound import SpooledSamples
 from app.speech import seconds_within, speech_stretches, stretches_of
-from app.timeline import Step, segments_of, smooth, steps_of
+from app.timeline import WINDOW, Step, segments_of, smooth, steps_of
 from stages.learning.model_file import load_model
 from stages.learning.onnx_graph import to_onnx
 from stages.pipeline.errors import ParamsError
@@ -117,7 +117,7 @@ def test_windows_do_not_reach_across_a_pause() -> None:
     assert {step.window for step in steps if step.start < 5} == {(0.0, 4.0)}
     later = [step for step in steps if step.start >= 10]
     assert all(step.window[0] >= 10 and step.window[1] <= 22 for step in later)
-    assert all(step.window[1] - step.window[0] == pytest.approx(5) for step in later)
+    assert all(step.window[1] - step.window[0] == pytest.approx(WINDOW) for step in later)
     assert all(step.window[0] <= step.start and step.end <= step.window[1] for step in steps)
     assert sum(step.end - step.start for step in steps) == pytest.approx(15.5)
 
