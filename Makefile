@@ -50,7 +50,7 @@ compare-splits: $(READY) ## run the pipeline after a split by group and after a 
 	@python -m benchmarks.compare_splits
 
 serve: $(READY) ## open a page on this machine: recognise recordings, look at the evaluation, compare experiments
-	@python -m app.page
+	@python -m app.page $(SERVE)
 
 test: $(READY) ## run the tests (a few minutes)
 	@python -m pytest -n 2 --dist loadfile -m "not slow"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).parent / "images"
 LANGUAGES = ("es", "fi", "tr")
+SCALE = 1.25  # pixels of the picture for one of the page
 CORPUS = Path("data/demo/clips")
 # It keeps to this machine: no update, no list of bad sites, no account.
 ARGUMENTS = (
@@ -89,7 +90,7 @@ def main() -> int:
 
 
 def _open(browser: Browser, url: str, width: int) -> Page:
-    page = browser.new_page(viewport={"width": width, "height": 800}, device_scale_factor=1.5)
+    page = browser.new_page(viewport={"width": width, "height": 800}, device_scale_factor=SCALE)
     page.goto(url)
     page.wait_for_load_state("networkidle")
     return page
@@ -99,9 +100,6 @@ def _recognised(browser: Browser, url: str, recording: Path, width: int, path: P
     page = _open(browser, url, width)
     page.set_input_files("#file", recording)
     page.wait_for_selector("#result:not([hidden])")
-    if width > 1000:
-        page.locator("#explain").click()
-        page.wait_for_selector("#explain[aria-pressed=true]", timeout=120_000)
     page.locator("#player").evaluate("e => e.readyState || new Promise(done => e.onloadedmetadata = () => done())")
     _save(page, path)
 
@@ -110,7 +108,7 @@ def _save(page: Page, path: Path, height: int = 0) -> None:
     """In 256 colours: a third of the bytes, and none of it seen."""
     picture = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
     if height:
-        picture = picture.crop((0, 0, picture.width, min(picture.height, round(1.5 * height))))
+        picture = picture.crop((0, 0, picture.width, min(picture.height, round(SCALE * height))))
     picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     page.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def drop(page: Page, *paths: Path) -> None:
 
 def is_answered(page: Page) -> None:
     expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
-    assert page.locator("#verdict").inner_text() in NAMES
+    assert any(name in page.locator("#verdict").inner_text() for name in NAMES)
     assert page.locator("#ranking li").count() == len(LANGUAGES)
     expect(page.locator("#fault")).to_be_empty()
 
@@ -106,7 +107,7 @@ def lit_pixels(page: Page) -> int:
 def test_a_file_is_dropped(page: Page, spoken: Path) -> None:
     drop(page, spoken)
     is_answered(page)
-    assert "% sure · 4.0 s of sound" in page.locator("#sureness").inner_text()
+    assert re.search(r"\d % (sure )?· 4.0 s of sound, \d\.\d s of it speech", page.locator("#sureness").inner_text())
     assert page.locator("#source").inner_text() == "spoken.wav"
     assert lit_pixels(page) > 5000
     # for those who hear the page: the answer is announced

@@ -22,6 +22,7 @@ COMMANDS = [
 # Run elsewhere: the front doors by whoever clones the repository. Here `make repro` is what it does after set-up.
 FRONT_DOORS = {
     "make repro": "dvc repro && cat metrics/audit/verdict.txt metrics/evaluate/summary.txt",
+    "make serve": "true",  # it runs until it is ended; tests/test_page.py
     "make test": "true",
 }
 SET_UP = ("source .venv/bin/activate",)

@@ -1,6 +1,6 @@
 // Names of languages for people; the codes stay in the data. The browser knows the names, so nothing is fetched.
 
-const NAMES = new Intl.DisplayNames(["en"], { type: "language", fallback: "none" });
+const NAMES = new Intl.DisplayNames(["en-GB"], { type: "language", fallback: "none" });
 
 /** "cs" -> "Czech"; a code that no standard knows stays as it is. */
 export function languageName(code) {

@@ -6,6 +6,7 @@ import { draw, placeOf } from "./spectrogram.js";
 
 const RECORD_SECONDS = 120;
 const FIRST_RANKS = 5;
+const LIST = new Intl.ListFormat("en-GB", { type: "conjunction" });
 // Okabe and Ito's colours, which all kinds of colour vision can tell apart.
 const COLOURS = 6; // and grey for what is unknown
 
@@ -95,9 +96,9 @@ function show() {
   const { answer, name, blob } = shown;
   at("result").hidden = false;
   at("source").textContent = name;
-  at("verdict").textContent = languageName(answer.language);
+  at("verdict").textContent = verdictWords(answer);
   at("sureness").textContent = surenessWords(answer);
-  announce(`${languageName(answer.language)}. ${at("sureness").textContent}`);
+  announce(`${at("verdict").textContent}. ${at("sureness").textContent}`);
 
   if (player.src) URL.revokeObjectURL(player.src);
   player.hidden = false;
@@ -109,6 +110,12 @@ function show() {
   at("result").scrollIntoView({ block: "nearest", behavior: calm() ? "auto" : "smooth" });
 }
 
+/** The languages that are spoken one after another, or the one answer. */
+function verdictWords({ language, segments }) {
+  const spoken = [...new Set(segments.map((one) => one.language))].filter((one) => one !== "unknown");
+  return spoken.length > 1 ? LIST.format(spoken.map(languageName)) : languageName(language);
+}
+
 function surenessWords({ language, ranking, segments, seconds, speech_seconds: speech }) {
   const heard = `${seconds.toFixed(1)} s of sound`;
   if (!ranking.length) return `${heard}, in which nobody speaks. If it is singing, see the choices above.`;
@@ -117,8 +124,9 @@ function surenessWords({ language, ranking, segments, seconds, speech_seconds: s
     language === "unknown"
       ? `Too unsure to name one; the best guess is ${languageName(best)} with ${percent(probability)}`
       : `${percent(probability)} sure`;
-  const several = new Set(segments.map((one) => one.language)).size > 1 ? " · several languages: see the timeline" : "";
-  return `${sure} · ${heard}, ${speech.toFixed(1)} s of it speech${several}`;
+  const several = new Set(segments.map((one) => one.language)).size > 1;
+  const whole = several ? `As a whole most like ${languageName(best)}, ${percent(probability)}` : sure;
+  return `${whole} · ${heard}, ${speech.toFixed(1)} s of it speech`;
 }
 
 function showRanking(count) {
