@@ -48,7 +48,7 @@ def _coded_number(number: int) -> bytes:
     """As UTF-8 codes a character, up to six bytes."""
     if number < 0x80:
         return bytes([number])
-    tail = []
+    tail: list[int] = []
     while number >= 1 << (5 - len(tail) + (not tail)):
         tail.insert(0, 0x80 | number & 0x3F)
         number >>= 6
