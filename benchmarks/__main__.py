@@ -1,8 +1,8 @@
 """All benchmarks, or those that are named: `python -m benchmarks [NAME...] [--source FOLDER]`.
 
 Each result goes into benchmarks/results.json with the machine and the commit it was measured on; benchmarks/results.md
-and the table in README.md are made from all of them. The others' results stay as they are. With --page nothing is
-measured.
+and the tables in README.md and docs/export.md are made from all of them. The others' results stay as they are. With
+--page nothing is measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESULTS = ROOT / "benchmarks/results.json"
 PAGE = ROOT / "benchmarks/results.md"
 README = ROOT / "README.md"
 _BLOCK = re.compile(r"(<!-- benchmarks -->\n)(.*?)(<!-- /benchmarks -->)", re.DOTALL)
-NAMES = ("data_path", "disk", "changes", "scale", "manifest", "train", "predict")
+NAMES = ("data_path", "disk", "changes", "scale", "manifest", "train", "predict", "export")
 
 
 def machine() -> str:
@@ -168,6 +168,9 @@ def main() -> None:
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(page(results))
     README.write_text(filled(README.read_text(), results))
+    if "export" in results:
+        formats = importlib.import_module("benchmarks.export")
+        formats.PAGE.write_text(formats.filled(formats.PAGE.read_text(), results["export"]["result"]))
     print(PAGE.read_text())
 
 

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from conftest import ROOT, speech_like
 
+from benchmarks import export
 from benchmarks.__main__ import NAMES, PAGE, README, RESULTS, filled, page
 
 
@@ -54,6 +55,8 @@ def test_pages_are_made_from_the_results() -> None:
     assert set(results) <= set(NAMES)
     assert PAGE.read_text() == page(results), "run `python -m benchmarks --page`"
     assert README.read_text() == filled(README.read_text(), results), "run `python -m benchmarks --page`"
+    formats = export.PAGE.read_text()
+    assert formats == export.filled(formats, results["export"]["result"]), "run `python -m benchmarks --page`"
 
 
 def test_scale(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import soundfile
 from conftest import ROOT, Project, make_params, speech_like, write_corpus
 from learning_project import write_params
 
+import benchmarks.export as benchmark
 from app.onnx_model import OnnxModel
 from app.predict import main
 from app.recognizer import Recognition, Recognizer
@@ -303,6 +304,16 @@ def test_the_card_says_what_it_knows(exported: Project) -> None:
         assert words in card
     assert "Traceback" not in card
     assert "nan" not in card
+
+
+def test_the_smallest_benchmark(exported: Project) -> None:
+    result = benchmark.measure(rounds=2, models=exported.folder / EXPORT, table=exported.folder / TABLE)
+    assert len(result["files"]) == 7
+    assert all(0 < one["least_ms"] <= one["latency_ms"] for one in result["files"])
+    page = benchmark.filled("before\n<!-- formats -->\nold\n<!-- /formats -->\nafter\n", result)
+    assert page.count("\n| `") == 7
+    assert "old" not in page
+    assert benchmark.filled(page, result) == page
 
 
 def test_same_model_same_bytes(exported: Project) -> None:
