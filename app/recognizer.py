@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,9 +145,13 @@ class Recognizer:
         """The same of (n,) int16 at the model's sample rate, `model.sound.rate_hz`."""
         allowed = self.allowed(languages)
         rate_hz = self.model.sound.rate_hz
-        stretches = [(0.0, seconds)] if self.all_sound else speech_stretches(samples, rate_hz)
-        if progress:
-            progress(_HEARD)
+
+        def hearing(share: float) -> None:
+            if progress:
+                progress(_HEARD * share)
+
+        stretches = [(0.0, seconds)] if self.all_sound else speech_stretches(samples, rate_hz, hearing)
+        hearing(1.0)
         spoken = sum(end - start for start, end in stretches)
         if spoken < _LEAST_SPEECH:
             return Recognition((), 0, seconds, self.model.unknown_threshold)
@@ -208,16 +213,23 @@ class Recognizer:
     ) -> Iterator[Recognition | RejectedClip]:
         """The same for many, in order; for one that cannot be used, why. An exported model uses all cores."""
         threads = usable_cores() if self.model.parallel else 1
+        stopped = threading.Event()
+
+        def go_on(_share: float) -> None:
+            if stopped.is_set():  # who asked has left; a long recording would keep the process for minutes
+                raise CancelledError
+
         pool = ThreadPoolExecutor(threads)
         ahead: deque[Future[Recognition | RejectedClip]] = deque()
         try:
             for path in paths:
-                ahead.append(pool.submit(self.attempt, path, languages))
+                ahead.append(pool.submit(self.attempt, path, languages, go_on))
                 if len(ahead) > 2 * threads:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
         finally:
+            stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
     def attempt(

@@ -6,6 +6,7 @@ runs in onnxruntime like ours; it costs about twice as much as naming the langua
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,20 +32,21 @@ _BLOCK_FRAMES = 1000
 Stretch = tuple[float, float]  # seconds, from and to
 
 
-def speech_stretches(samples: Samples, rate_hz: int) -> list[Stretch]:
+def speech_stretches(samples: Samples, rate_hz: int, progress: Callable[[float], None] | None = None) -> list[Stretch]:
     """Where there is speech, in order; pauses of less than 0.3 s belong to it.
 
     samples : (n,) int16 at `rate_hz`
+    progress : is told the share that is done
 
     Raises
     ------
     PipelineError
         The detector is not installed.
     """
-    return stretches_of(speech_probabilities(samples, rate_hz), len(samples) / rate_hz)
+    return stretches_of(speech_probabilities(samples, rate_hz, progress), len(samples) / rate_hz)
 
 
-def speech_probabilities(samples: Samples, rate_hz: int) -> np.ndarray:
+def speech_probabilities(samples: Samples, rate_hz: int, progress: Callable[[float], None] | None = None) -> np.ndarray:
     """(frames,) float32: for each 32 ms, how likely it is that somebody speaks."""
     session, states = _session(), np.zeros((2, 1, 128), np.float32)
     context = np.zeros(_CONTEXT, np.float32)
@@ -56,6 +58,8 @@ def speech_probabilities(samples: Samples, rate_hz: int) -> np.ndarray:
             probability, states = session.run(None, {"input": heard[None], "state": states, "sr": rate})
             context = frame[-_CONTEXT:]
             found.append(float(probability[0, 0]))
+        if progress and len(block) == _BLOCK_FRAMES:  # a short recording is done before anybody asks
+            progress(min(1.0, len(found) * FRAME_SECONDS * rate_hz / len(samples)))
     return np.array(found, np.float32)
 
 

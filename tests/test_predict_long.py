@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ import soundfile
 from conftest import speech_like
 from test_export import SMALL, untrained_model
 
-from app import Recognizer
+from app import Recognition, Recognizer
 from app.microphone import answers, raw_blocks
 from stages.learning.model_file import load_model
 from stages.learning.onnx_graph import to_onnx
+from stages.pipeline.errors import RejectedClip
 
 RATE = 16000
 # Peak memory of a process that recognises the files named, in MB; of the process itself, not of whoever started it.
@@ -138,6 +140,37 @@ def test_a_long_recording_tells_how_far_it_is(folder: Path, tmp_path: Path) -> N
     keep = Recognizer(folder, all_sound=True)
     keep._pool = None  # one thread, at once: the same answer
     assert keep.recognize(tape) == found
+
+
+class Watched(Recognizer):
+    """Keeps what it is told of the work on the tape."""
+
+    shares: list[float]
+
+    def attempt(
+        self,
+        path: str | Path,
+        languages: Sequence[str] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Recognition | RejectedClip:
+        def told(share: float) -> None:
+            if "tape" in str(path):
+                self.shares.append(share)
+            if progress:
+                progress(share)
+
+        return super().attempt(path, languages, told)
+
+
+def test_who_leaves_ends_the_work_on_a_long_recording(folder: Path, tmp_path: Path) -> None:
+    """Ctrl-C once waited for the end of an hour."""
+    short, tape = write_tape(tmp_path / "short.flac", 30), write_tape(tmp_path / "tape.flac", 1200)
+    recognizer = Watched(folder, all_sound=True)
+    recognizer.shares = []
+    found = recognizer.recognize_all([short, tape])
+    assert isinstance(next(found), Recognition)
+    found.close()  # type: ignore[attr-defined]
+    assert 1.0 not in recognizer.shares
 
 
 @pytest.mark.parametrize(("files", "seconds"), [(1, 180), (20, 30)])
