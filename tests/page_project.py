@@ -64,6 +64,8 @@ def page_project(factory: pytest.TempPathFactory) -> Path:
                 "python", "-c", _STAGES, "manifest", "decode", "resample", "logmel", "resize", "train", "calibrate",
                 "evaluate", "export",
             )  # fmt: skip
+            project.with_dvc()
+            project.set(train={"epochs": 3})  # what an experimenter would try next
             (place / "done").touch()
     return folder
 

@@ -377,6 +377,18 @@ def test_without_an_evaluation_it_says_what_to_run(folder: Path, tmp_path: Path)
         assert (status, b"dvc repro evaluate" in body, b"<script>alert" in body) == (200, True, False)
 
 
+def test_experiments_are_those_that_dvc_shows(served: Served, folder: Path) -> None:
+    status, _, body = ask(served, "/api/experiments")
+    assert status == 200, body
+    found = json.loads(body)
+    assert [row["kind"] for row in found["rows"]] == ["workspace", "commit"]
+    assert found["params"] == ["train.epochs"]
+    assert [row["params"] for row in found["rows"]] == [{"train.epochs": 3}, {"train.epochs": 2}]
+    values = json.loads((folder / "metrics/evaluate/metrics.json").read_text())
+    for row in found["rows"]:
+        assert row["scores"]["accuracy"] == [values[f"accuracy{end}"] for end in ("", "_low", "_high")]
+
+
 def revision(name: str, accuracy: float, epochs: int) -> dict[str, Any]:
     values = {"accuracy": accuracy, "accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.1, "n_clips": 9}
     data = {

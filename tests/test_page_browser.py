@@ -262,6 +262,21 @@ def test_mistakes_can_be_heard_and_looked_at(page: Page, served: Served) -> None
     assert page.locator("#source").inner_text().startswith("clip ")
 
 
+def test_experiments_are_compared(page: Page, served: Served) -> None:
+    page.goto(served.url + "experiments")
+    rows = page.locator("table.experiments tbody tr")
+    expect(rows).to_have_count(2, timeout=60_000)
+    expect(rows.nth(1)).to_contain_text("baseline")  # the last commit
+    expect(rows.nth(0)).to_contain_text("the same")
+    expect(rows.nth(0)).to_contain_text("train.epochs 3 was 2")
+    page.get_by_label("Compare with").select_option(label="working folder")
+    expect(rows.nth(0)).to_contain_text("baseline")
+    expect(rows.nth(1)).to_contain_text("train.epochs 2 was 3")
+    page.get_by_role("button", name="Experiment").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("th[aria-sort=ascending]")).to_have_text("Experiment")
+
+
 def test_colours_are_told_apart() -> None:
     """The timeline's colours, as eyes of all kinds see them (Viénot, Brettel and Mollon 1999, in linear RGB)."""
     css = (Path(__file__).parent.parent / "app/page/static/page.css").read_text()
