@@ -75,11 +75,11 @@ def table(runs: Sequence[Run]) -> list[str]:
     rows = [("experiment", "accuracy", *(name.replace("_", " ") for name in shown), *differ)]
     for run in runs:
         accuracy = run.state or "-"
-        if run.scores:
+        if run.scores and not run.state:  # DVC gives one that has not ended the scores of where it started
             accuracy = f"{run.scores['accuracy']:.4f}"
             if run.scores.get("accuracy_low") is not None:
                 accuracy += f" [{run.scores['accuracy_low']:.4f}, {run.scores['accuracy_high']:.4f}]"
-        scores = [number(run.scores[name]) if name in run.scores else "-" for name in shown]
+        scores = ["-" if run.state or name not in run.scores else number(run.scores[name]) for name in shown]
         rows.append((run.name, accuracy, *scores, *(number(run.params.get(name))[:_LONGEST] for name in differ)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -24,6 +24,7 @@ def test_scores_with_intervals_and_what_differs() -> None:
         | {
             "experiments": [
                 {"name": "longer", "revs": [entry(None, 30, accuracy=0.95)], "executor": None},
+                {"name": "cut", "revs": [entry(None, 50)], "executor": {"state": "running"}},
                 {"name": None, "revs": [queued], "executor": {"state": "Queued"}},
             ]
         },
@@ -34,6 +35,7 @@ def test_scores_with_intervals_and_what_differs() -> None:
         "workspace   0.9000 [0.8000, 1.0000]  0.2500    0.0300  0.0200  20",
         "main        0.9000 [0.8000, 1.0000]  0.2500    0.0300  0.0200  20",
         "  longer    0.9500 [0.8000, 1.0000]  0.2500    0.0300  0.0200  30",
+        "  cut       running                  -         -       -       50",
         "  abcdef0   queued                   -         -       -       40",
         "fedcba987   failed                   -         -       -       –",
     ]
