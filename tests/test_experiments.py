@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from conftest import PARAMS, ROOT, Project, merged
 
 from experiments import report
 from experiments.grids import BASE, CELLS, CLAIMS, SEEDS, SETTINGS
-from experiments.report import Run, difference, seed_deviation, verdict, write_report
+from experiments.report import Run, difference, seed_deviation, verdict, what_holds, write_report
 from stages.pipeline.errors import StorageError
 from stages.pipeline.params import parse_params
 
@@ -94,7 +95,15 @@ def test_an_interval_holds_the_seeds_spread_and_the_voices() -> None:
 )
 def test_verdicts(kind: str, low: float, high: float, expected: str) -> None:
     claim = next(claim for claim in CLAIMS if claim.kind == kind)
-    assert verdict(claim, report.Difference((low + high) / 2, low, high)) == expected
+    assert what_holds(claim, report.Difference((low + high) / 2, low, high)) == expected
+
+
+def test_a_cell_that_has_not_learned_its_own_clips_says_nothing() -> None:
+    cells = {BASE: runs(BASE, 0.9, 0.91), "axis-log": runs("axis-log", 0.2, 0.21)}
+    assert verdict(CLAIMS[0], cells, "axis-log") == report.HOLDS
+    cells["axis-log"] = [replace(run, train_accuracy=0.3) for run in cells["axis-log"]]
+    assert verdict(CLAIMS[0], cells, "axis-log") == report.OPEN
+    assert verdict(CLAIMS[0], cells, "axis-linear") == report.OPEN
 
 
 def test_a_page_with_what_has_been_run_and_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
