@@ -23,6 +23,7 @@ import soxr
 from stages.pipeline.errors import ParamsError, RejectedClip, StorageError
 
 _BLOCK_SECONDS = 30
+_BLOCK_SAMPLES = 1 << 22  # of all channels together: a file may say that it has a thousand of them
 _IN_MEMORY_SECONDS = 600
 MOST_SECONDS = 12 * 3600.0  # of a recording; the pipeline cuts at decode.max_seconds, here tapes are taken whole
 _FULL_SCALE = 32768
@@ -171,14 +172,14 @@ def _soundfile_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tup
             left = int(settings.max_seconds * rate_hz)
             if len(sound) > left > 0 and len(sound) < 2**62:  # some headers don't know
                 raise RejectedClip("too_long", f"more than {settings.max_seconds / 3600:g} hours; cut it into pieces")
-            done = 0
+            done, most = 0, max(1, min(_BLOCK_SECONDS * rate_hz, _BLOCK_SAMPLES // sound.channels))
             while left > 0:
                 allowed = settings.timeout_seconds * (1 + done / rate_hz / 3600)
                 if time.monotonic() > started + allowed:
                     raise RejectedClip("timeout", f"decoding took longer than {allowed:g} s")
                 try:
-                    block = sound.read(min(left, _BLOCK_SECONDS * rate_hz), dtype="float32", always_2d=True)
-                except (soundfile.LibsndfileError, RuntimeError) as error:
+                    block = sound.read(min(left, most), dtype="float32", always_2d=True)
+                except (soundfile.LibsndfileError, RuntimeError, MemoryError) as error:
                     raise RejectedClip("undecodable", str(error)) from None
                 if not len(block):
                     return
