@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(sh
 UV := 0.13.9
 READY := .venv/.ready
 
-.PHONY: help setup setup-gpu repro doctor report compare new-language compare-splits serve test test-slow bench benchmark-accuracy experiments check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro doctor report compare new-language compare-splits serve test test-slow bench faults benchmark-accuracy experiments check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -60,6 +60,9 @@ test-slow: $(READY) ## run the tests that take minutes each or fetch packages
 
 bench: $(READY) ## measure everything beside its peers, on idle cores (about an hour); writes benchmarks/results.md
 	@python -m benchmarks
+
+faults: $(READY) ## hurt everything as often as docs/reliability.md says (hours); writes metrics/faults.json
+	@python -m faults
 
 benchmark-accuracy: $(READY) ## measure what carries over to unheard voices, engines and people (hours without a GPU)
 	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra pipeline --extra benchmark

@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from stages.decode import decode_stream
 from stages.pipeline.errors import RejectedClip
@@ -37,7 +38,8 @@ def main() -> None:
     params = DecodeParams.model_validate(json.loads(sys.argv[1]))
     for line in sys.stdin:
         path = os.fsdecode(bytes.fromhex(line.strip()))
-        start, cpu, record = time.monotonic(), cpu_seconds(), {}
+        start, cpu = time.monotonic(), cpu_seconds()
+        record: dict[str, Any] = {}
         try:
             with decoding_limits(params.timeout_seconds), open_file(Path(path)) as handle:
                 signal = decode_stream(handle, path, params)

@@ -1,0 +1,116 @@
+"""SIGKILL at a random moment of a data stage, then the same command again at once.
+
+Whom it hits goes in turn: the stage's whole group, the stage alone, one worker, one ffmpeg.
+
+Must hold: the same bytes as an undisturbed run; what was finished is not done again; while the old run still works, a
+second one leaves with status 75 and names it; no unfinished file stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from faults.project import Project, mixed_corpus
+from faults.result import Result, must
+
+FULL = 200
+WHOM = ("group", "stage", "worker", "ffmpeg")
+OUTS = ("data/decoded",)
+
+
+def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
+    """One project; its decode stage is killed and run again for each fault."""
+    result = Result()
+    corpus = mixed_corpus(workdir / "corpus")
+    project = Project(workdir / "project", corpus)
+    project.set(manifest={"clips_per_shard": 2}, execution={"workers": 2})
+    project.stage("manifest")
+    start = time.monotonic()
+    project.stage("decode")
+    seconds = time.monotonic() - start
+    good = project.hashes(*OUTS)
+    for number in range(first, first + count):
+        rng = np.random.default_rng([seed, number])
+        whom, after = WHOM[number % len(WHOM)], float(rng.uniform(0.2, 1.1)) * seconds
+        for path in [
+            *(project.folder / "data/.reuse/decode").rglob("*.*"),
+            *(project.folder / "data/decoded").glob("*"),
+        ]:
+            path.unlink()
+        with result.attempt(number, f"{whom} after {after:.2f} s"):
+            _one(project, whom, after)
+            must(project.hashes(*OUTS) == good, "other bytes than those of an undisturbed run")
+            left = list((project.folder / "data").rglob("*.tmp"))
+            must(not left, f"left behind: {left[:2]}")
+    return result
+
+
+def _one(project: Project, whom: str, after: float) -> None:
+    process = project.start("python", "-m", "stages.decode")
+    time.sleep(after)
+    hit = _kill(process.pid, whom)
+    output = ""
+    if whom in ("worker", "ffmpeg") or not hit:
+        output, _ = process.communicate(timeout=120)
+        expected = {0, 74} if hit else {0}
+        must(process.returncode in expected, f"status {process.returncode}: {output[-300:]}")
+        must("Traceback" not in output, output[-400:])
+    done = {path: path.stat().st_mtime_ns for path in _finished(project)}
+    for _ in range(100):
+        with project.start("python", "-m", "stages.decode") as again:
+            output, _ = again.communicate(timeout=120)
+        if again.returncode != 75:
+            break
+        must(re.search(r"running here as process \d+", output), output)
+        time.sleep(0.1)
+    must(again.returncode == 0, f"the run after it: status {again.returncode}: {output[-300:]}")
+    must({path: path.stat().st_mtime_ns for path in done} == done, "finished shards were made again")
+    process.communicate(timeout=60)
+
+
+def _finished(project: Project) -> set[Path]:
+    return set((project.folder / "data/.reuse/decode").glob("*/[!.]*.h5"))
+
+
+def children(pid: int) -> list[int]:
+    """All processes below this one."""
+    below: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            below.setdefault(int(entry.read_text().rpartition(")")[2].split()[1]), []).append(int(entry.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        todo = [child for one in todo for child in below.get(one, [])]
+        found += todo
+    return found
+
+
+def command_of(pid: int) -> str:
+    """What it was started as; empty where it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def _kill(pid: int, whom: str) -> bool:
+    """Whether anybody was there to be hit."""
+    with suppress(ProcessLookupError):
+        if whom == "group":
+            os.killpg(pid, signal.SIGKILL)
+            return True
+        if whom == "stage":
+            os.kill(pid, signal.SIGKILL)
+            return True
+        wanted = "popen_loky" if whom == "worker" else "ffmpeg"
+        for child in children(pid):
+            if wanted in command_of(child) and "resource_tracker" not in command_of(child):
+                os.kill(child, signal.SIGKILL)
+                return True
+    return False

@@ -1,0 +1,33 @@
+"""A small sample of each family of faults; `make faults` runs them all (docs/reliability.md)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from faults.__main__ import NAMES
+
+# (how many, from which one on): what is quick and has found something once
+SAMPLE = {"media": (40, 0), "bombs": (3, 10)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
+    count, first = SAMPLE[name]
+    result = importlib.import_module(f"faults.{name}").run(count, 0, tmp_path, first)
+    assert not result.failures
+    assert result.skipped or result.tried == count
+
+
+def test_the_numbers_in_the_docs_are_those_that_were_measured() -> None:
+    measured = json.loads((ROOT / "metrics/faults.json").read_text())
+    page = (ROOT / "docs/reliability.md").read_text()
+    for name in NAMES:
+        row = next(line for line in page.splitlines() if f"python -m faults {name}`" in line)
+        record = measured.get(name)
+        told = f"| {record['tried']:,} of {record['full']:,} | {record['failed']} |" if record else "| not run yet |"
+        assert told in row, name
