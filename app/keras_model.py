@@ -91,7 +91,6 @@ def sound_settings(features: FeatureSettings) -> SoundSettings:
         min_seconds=features.decode.min_seconds,
         max_seconds=MOST_SECONDS,
         timeout_seconds=features.decode.timeout_seconds,
-        ffmpeg=features.decode.ffmpeg,
     )
 
 

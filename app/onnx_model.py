@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.sound import Samples
 
 ONNX_NAME = "model.onnx"
+MOST_LANGUAGES = 10_000  # as in stages/learning/model_file.py
 FORMAT = 1  # of stages/learning/onnx_graph.py
 _WINDOWS_AT_ONCE = 4  # more at once is no faster
 _FULL_SCALE = np.float32(32768)
@@ -69,6 +70,8 @@ class OnnxModel:
             if self.metadata["format"] != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, received {self.metadata['format']}")
             self.languages = tuple(str(one) for one in self.metadata["languages"])
+            if not 1 <= len(self.languages) <= MOST_LANGUAGES:
+                raise ValueError(f"expected 1 to {MOST_LANGUAGES} languages, received {len(self.languages)}")
             threshold = self.metadata["unknown_threshold"]
             self.unknown_threshold = None if threshold is None else float(threshold)
             self._window = WindowInput(**self.metadata["input"])
@@ -90,7 +93,6 @@ class OnnxModel:
             min_seconds=float(decode["min_seconds"]),
             max_seconds=MOST_SECONDS,
             timeout_seconds=float(decode["timeout_seconds"]),
-            ffmpeg=str(decode["ffmpeg"]),
         )
 
     @property

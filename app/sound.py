@@ -39,7 +39,6 @@ class SoundSettings:
     min_seconds: float
     max_seconds: float
     timeout_seconds: float
-    ffmpeg: str = ""
 
 
 class Samples(Protocol):
@@ -189,11 +188,10 @@ def _soundfile_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tup
 
 
 def _ffmpeg_blocks(path: str | Path, settings: SoundSettings) -> Iterator[tuple[int, np.ndarray]]:
-    named = settings.ffmpeg if Path(settings.ffmpeg).is_file() else ""  # it was named on the machine that trained
     try:
         from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks
 
-        binary = find_ffmpeg(named)
+        binary = find_ffmpeg()  # never one that a model names: that would be a stranger's program
     except (ImportError, ParamsError):
         raise RejectedClip("undecodable", "libsndfile cannot read it, and there is no ffmpeg on the PATH") from None
     args = command(binary, os.fspath(path), settings.max_seconds)
