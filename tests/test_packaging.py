@@ -85,14 +85,15 @@ def test_predict_imports_what_its_extra_installs_and_nothing_else(exported: Path
     allowed = modules_of(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["predict"])
     assert {"numpy", "onnxruntime", "soundfile", "soxr", "ffmpeg"} <= allowed
     assert not {"imageio_ffmpeg", "librosa", "numba", "keras", "tensorflow", "pydantic"} & allowed
-    done = subprocess.run(
-        [sys.executable, "-c", GUARDED, json.dumps(sorted(allowed)), "--json", "--model", str(exported),
-         *recordings(tmp_path)],
-        env=environment(tmp_path / "bin") | {"PYTHONPATH": str(ROOT)},
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [len(json.loads(line)["ranking"]) for line in done.stdout.splitlines()] == [3, 3]
+    outside = environment(tmp_path / "bin") | {"PYTHONPATH": str(ROOT)}
+    given = ["--json", "--model", str(exported), *recordings(tmp_path)]
+    for options, ranked in ((["--all-sound"], 3), ([], 0)):  # what was made up here is no speech
+        done = subprocess.run(
+            [sys.executable, "-c", GUARDED, json.dumps(sorted(allowed)), *options, *given],
+            env=outside, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [len(json.loads(line)["ranking"]) for line in done.stdout.splitlines()] == [ranked, ranked]
 
 
 def test_the_command_is_the_program() -> None:
