@@ -85,7 +85,7 @@ def _type(kind: Any) -> str:
         parts = [_type(one) for one in inner if one is not Ellipsis]
         return f"list of {parts[0]}" if Ellipsis in inner else f"[{', '.join(parts)}]"
     if origin is dict:
-        return "mapping of name to path"
+        return "mapping of text to text"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(one) for one in inner)
     return {int: "whole number", float: "number", str: "text", bool: "true or false"}[kind]
@@ -96,7 +96,9 @@ def _yaml(value: Any) -> str:
         return value or "''"
     if isinstance(value, list):
         return f"[{', '.join(_yaml(one) for one in value)}]"
-    return "{}" if value == {} else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: ...' for name in value)}}}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ TINY = {
     "train": {"epochs": 1, "batch_size": 16, "augment": {"crop_columns": 0}},
     "article": {"epochs": 0},
     "evaluate": {"bootstrap_samples": 100},
+    "export": {"max_clips": 2},
     "robustness": {"seconds": [], "codecs": [], "snr_db": [20], "max_clips": 4},
 }
 
