@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT, Project, speech_like, write_corpus
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import Recognition, Recognizer, onnx_model
@@ -202,6 +202,7 @@ def test_samples_are_those_of_the_stages(trained: Trained, tmp_path: Path) -> No
         assert fault.value.reason == reason
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(frames=st.integers(1, 5000), size=st.integers(1, 600), stride=st.integers(1, 700))
 def test_windows_start_where_those_of_resize_do(frames: int, size: int, stride: int) -> None:
     assert onnx_model.window_starts(frames, size, stride) == resize.window_starts(frames, size, stride)
