@@ -22,7 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.grids import BASE, CLAIMS, MARGIN, Claim
+from experiments.grids import BASE, CELLS, CLAIMS, MARGIN, SEEDS, Claim
 from stages.learning.plots import BLUE, ORANGE
 from stages.pipeline.errors import StorageError
 from stages.pipeline.files import write_atomically
@@ -192,8 +192,13 @@ def _scores(runs: Sequence[Run]) -> tuple[str, str, str]:
 def facts(cells: Mapping[str, Sequence[Run]]) -> str:
     base = cells[BASE][0]
     deviation, freedom = seed_deviation(cells)
-    return (
-        f"{sum(map(len, cells.values()))} trainings. Chance {base.chance:.3f}. Test: {base.n_clips} "
+    done, planned = [len(cells.get(cell, ())) for cell in CELLS], len(CELLS) * len(SEEDS)
+    unfinished = (
+        f"**Not finished**: {sum(done)} of {planned} trainings, {min(done)} to {max(done)} seeds a cell where "
+        f"{len(SEEDS)} are planned. "
+    )
+    return (unfinished if sum(done) < planned else f"{planned} trainings, {len(SEEDS)} seeds a cell. ") + (
+        f"Chance {base.chance:.3f}. Test: {base.n_clips} "
         f"clips of {len(base.groups)} voices, none of them in training; of the random split {_random(cells)}. "
         f"Standard deviation from seed to seed {deviation:.3f} ({freedom} degrees of freedom).\n"
     )

@@ -117,7 +117,7 @@ def test_a_page_with_what_has_been_run_and_what_has_not(tmp_path: Path, monkeypa
     Path("docs/claims.json").write_text(json.dumps(rows))
     write_report()
     page = Path("docs/claims.md").read_text()
-    assert "6 trainings." in page
+    assert "**Not finished**: 6 of 36 trainings, 0 to 2 seeds a cell" in page
     assert "| A mel axis beats a log-frequency and a linear one | log-frequency axis | 0.150 | 0.100, 0.200 |" in page
     assert "| linear axis | not run |" in page
     assert page.count("**cannot be told**") >= len(CELLS) - 3
@@ -217,7 +217,7 @@ def test_two_cells_in_a_repository(make_project: Callable[..., Project]) -> None
     results = json.loads((project.folder / "docs/claims.json").read_text())
     assert [(row["cell"], row["seed"]) for row in results] == [(BASE, 1), ("head-average", 1)]
     assert results[0]["groups"].keys() == results[1]["groups"].keys()
-    assert "2 trainings." in (project.folder / "docs/claims.md").read_text()
+    assert "**Not finished**: 2 of 36 trainings" in (project.folder / "docs/claims.md").read_text()
     assert before == ((project.folder / "params.yaml").read_text(), project.run("git", "log", "--all", "--oneline"))
     assert not (project.folder / "data/manifest.csv").exists(), "the working folder stays as it is"
     assert "data/.experiments" not in project.run("git", "status", "--porcelain")
