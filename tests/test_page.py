@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -375,6 +376,20 @@ def test_without_an_evaluation_it_says_what_to_run(folder: Path, tmp_path: Path)
         (tmp_path / "metrics/evaluate/metrics.json").write_text('{"accuracy": "<script>alert(1)</script>"}')
         status, _, body = ask(own, "/evaluation")
         assert (status, b"dvc repro evaluate" in body, b"<script>alert" in body) == (200, True, False)
+        # corpora that were never trained on, and scores that only exist with two languages
+        shutil.copytree(folder / "metrics", tmp_path / "metrics", dirs_exist_ok=True)
+        path = tmp_path / "metrics/evaluate/metrics.json"
+        values = json.loads(path.read_text()) | {"eer": None, "eer_low": None, "cavg_low": None}
+        values["extra_corpora"] = {"<radio>": {"accuracy": 0.123, "accuracy_low": None, "n_clips": 7, "n_groups": 2}}
+        path.write_text(json.dumps(values))
+        status, _, body = ask(own, "/evaluation")
+        text = body.decode()
+        assert (status, "&lt;radio&gt;" in text, "0.123" in text, "Equal error rate" in text) == (
+            200,
+            True,
+            True,
+            False,
+        )
 
 
 def test_experiments_are_those_that_dvc_shows(served: Served, folder: Path) -> None:

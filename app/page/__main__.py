@@ -83,7 +83,7 @@ def _serve(options: argparse.Namespace) -> None:
         ws="none",
         lifespan="off",
         proxy_headers=False,
-        log_level="warning",
+        log_level="error",  # what a client sends that is no HTTP would fill the terminal
         access_log=False,
         server_header=False,
         limit_concurrency=limits.connections,
