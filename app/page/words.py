@@ -12,6 +12,7 @@ _WORDS = {
     ),
     "unreadable": ("This file could not be read.", "Try it again, or choose another one."),
     "too_short": ("The recording is too short.", "A few seconds of speech are needed; ten are better."),
+    "too_long": ("The recording is too long.", "Cut it into pieces, and drop one after another."),
     "silent": ("The recording is silent.", "If you recorded it just now, check which microphone is chosen."),
     "not_finite": ("The recording holds samples that are no numbers.", "Save it again from the program it comes from."),
     "no_speech": ("No speech was found in this recording.", "Choose one in which somebody speaks."),
