@@ -84,8 +84,13 @@ def report() -> tuple[str, Page]:
 
 
 def test_one_file_with_every_number(results: Path) -> None:
+    table = Path("metrics/export/table.csv")
+    table.write_text(
+        "file,bytes,accuracy,accuracy_low,accuracy_high,n_clips\nmodel.int8.onnx,1234567,0.8,0.7,0.9,200\n"
+    )
     html, page = report()
     text = " ".join(page.texts)
+    assert "1234567" in text
     for target in page.targets:
         assert target.startswith("data:image/png;base64,") or target.removeprefix("#") in page.ids, target[:80]
     assert not re.search(r"https?:|<script|@import|url\(", html)

@@ -33,6 +33,7 @@ TABLES = (
     "audit/groups.csv",
     "evaluate/per_language.csv",
     "robustness/table.csv",
+    "export/table.csv",
 )
 PACKAGES = ("numpy", "librosa", "soxr", "h5py", "keras", "tensorflow", "tensorflow-cpu", "scikit-learn", "dvc")
 _COMPARED = ("accuracy", "macro_f1", "top3", "log_loss", "ece", "eer", "cavg", "cavg_min")
