@@ -22,7 +22,7 @@ from typing import Any
 from faults.project import ROOT
 
 RESULTS = ROOT / "metrics/faults.json"
-NAMES = ("media", "bombs", "injection", "names", "kills", "signals", "flips")
+NAMES = (*("media", "bombs", "injection", "names", "kills", "signals", "disk", "flips", "invariance", "models"),)
 
 
 def commit() -> str:

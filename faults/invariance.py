@@ -72,5 +72,7 @@ def _tree(folder: Path, corpus: Path, what: str, workers: int, environment: dict
                 break
             parent.chmod(parent.stat().st_mode | 0o011)
     for stage in STAGES:
-        project.run(*before, "python", "-m", f"stages.{stage}", **environment)  # type: ignore[arg-type]
+        project.run(
+            "env", *(f"{key}={value}" for key, value in environment.items()), *before, "python", "-m", f"stages.{stage}"
+        )
     return project.hashes(*OUTS) | {"data/manifest.csv": project.hashes("data")["data/manifest.csv"]}

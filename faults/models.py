@@ -81,10 +81,7 @@ def _fill(sizes: list[int]) -> bytes:
     from onnx import TensorProto, helper
 
     shape = helper.make_tensor("shape", TensorProto.INT64, [len(sizes)], sizes)
-    nodes = [
-        helper.make_node("ConstantOfShape", ["shape"], ["big"]),
-        helper.make_node("Identity", ["big"], ["probabilities"]),
-    ]
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["probabilities"])]
     return _onnx(tensors=[shape], nodes=nodes)
 
 
@@ -96,19 +93,11 @@ def _loop() -> bytes:
     """A graph that turns 2^62 times."""
     from onnx import TensorProto, helper
 
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Sin", ["x"], ["x2"])],
-        "b",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("x2", TensorProto.FLOAT, None),
-        ],
-    )
+    value = helper.make_tensor_value_info
+    inputs = [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, None)]
+    outputs = [value("c2", TensorProto.BOOL, []), value("x2", TensorProto.FLOAT, None)]
+    steps = [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Sin", ["x"], ["x2"])]
+    body = helper.make_graph(steps, "b", inputs, outputs)
     tensors = [
         helper.make_tensor("m", TensorProto.INT64, [], [2**62]),
         helper.make_tensor("t", TensorProto.BOOL, [], [True]),
