@@ -265,3 +265,18 @@ def test_missing_file_and_missing_ffmpeg(tmp_path: Path) -> None:
         decode_file(tmp_path / "gone.wav", PARAMS)
     with pytest.raises(ParamsError, match=r"decode\.ffmpeg"):
         find_ffmpeg(str(tmp_path / "ffmpeg"))
+
+
+def test_the_command_is_the_one_that_ffmpeg_python_builds() -> None:
+    import ffmpeg
+
+    from stages.pipeline import ffmpeg_pipe
+
+    source = ffmpeg.input(
+        "file:/a folder/-b.mp3", protocol_whitelist="file,pipe", format_whitelist=ffmpeg_pipe._CONTAINERS,
+        codec_whitelist=ffmpeg_pipe._CODECS, threads=1,
+    )  # fmt: skip
+    out = source["a:0"].output("pipe:1", format="wav", acodec="pcm_f32le", t=12.5, vn=None, sn=None, dn=None,
+                               bitexact=None, flush_packets=0)  # fmt: skip
+    expected = out.compile(cmd=["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error"])
+    assert ffmpeg_pipe.command("ffmpeg", "/a folder/-b.mp3", 12.5) == expected
