@@ -37,6 +37,8 @@ ELSEWHERE = {
     "make bench": "takes an hour; tests/test_benchmarks*.py run it small",
     "make serve": "runs until it is stopped; tests/test_page*.py run it",
     "make faults": "takes hours; tests/test_faults*.py run a sample",
+    'pip install ".[predict]"': "tests/test_packaging.py does it in an environment of its own",
+    "recognise-language --model models/export recording.mp3": "the same",
     "dask scheduler --host 127.0.0.1 --port 8786 --no-dashboard": "tests/test_cluster.py runs scheduler and workers",
     "PYTHONPATH=. dask worker tcp://127.0.0.1:8786 --nworkers 2 --nthreads 1 --no-dashboard": "the same",
     "dask scheduler --protocol tls --port 8786 --no-dashboard": "the same",
