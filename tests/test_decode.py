@@ -20,7 +20,7 @@ from conftest import ROOT, make_params, speech_like
 from faults.bombs import cover, flac
 from stages.decode import decode_file, mix_to_mono, to_int16
 from stages.pipeline.errors import ParamsError, RejectedClip, StorageError
-from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks
+from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks, plain_command
 
 PARAMS = make_params().decode
 FFMPEG = find_ffmpeg()
@@ -267,16 +267,6 @@ def test_missing_file_and_missing_ffmpeg(tmp_path: Path) -> None:
         find_ffmpeg(str(tmp_path / "ffmpeg"))
 
 
-def test_the_command_is_the_one_that_ffmpeg_python_builds() -> None:
-    import ffmpeg
-
-    from stages.pipeline import ffmpeg_pipe
-
-    source = ffmpeg.input(
-        "file:/a folder/-b.mp3", protocol_whitelist="file,pipe", format_whitelist=ffmpeg_pipe._CONTAINERS,
-        codec_whitelist=ffmpeg_pipe._CODECS, threads=1,
-    )  # fmt: skip
-    out = source["a:0"].output("pipe:1", format="wav", acodec="pcm_f32le", t=12.5, vn=None, sn=None, dn=None,
-                               bitexact=None, flush_packets=0)  # fmt: skip
-    expected = out.compile(cmd=["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error"])
-    assert ffmpeg_pipe.command("ffmpeg", "/a folder/-b.mp3", 12.5) == expected
+def test_without_ffmpeg_python_the_command_is_the_same() -> None:
+    given = ("ffmpeg", "/a folder/-b.mp3", 12.5)
+    assert plain_command(*given) == command(*given)

@@ -84,11 +84,38 @@ def ffmpeg_version(binary: str) -> str:
 
 
 def command(binary: str, path: str, max_seconds: float) -> list[str]:
-    """The argument list: WAV of 32-bit floats on standard output, rate and channels kept.
+    """The argument list, built with ffmpeg-python: WAV of 32-bit floats on standard output, rate and channels kept.
 
-    ffmpeg is not asked to mix to mono: by how much it lowers the sum depends on the sample format. (ffmpeg-python
-    builds the same list, as a test compares; an installation for predict has no room for the 4 MB that it brings.)
+    ffmpeg is not asked to mix to mono: by how much it lowers the sum depends on the sample format.
     """
+    try:
+        import ffmpeg
+    except ImportError:  # an installation for predict has no room for the 4 MB that it brings
+        return plain_command(binary, path, max_seconds)
+    source = ffmpeg.input(
+        f"file:{os.path.abspath(path)}",
+        protocol_whitelist="file,pipe",
+        format_whitelist=_CONTAINERS,
+        codec_whitelist=_CODECS,
+        threads=1,
+    )
+    out = source["a:0"].output(
+        "pipe:1",
+        format="wav",
+        acodec="pcm_f32le",
+        t=max_seconds,
+        vn=None,
+        sn=None,
+        dn=None,
+        bitexact=None,
+        flush_packets=0,
+    )
+    args: list[str] = out.compile(cmd=[binary, "-nostdin", "-hide_banner", "-loglevel", "error"])
+    return args
+
+
+def plain_command(binary: str, path: str, max_seconds: float) -> list[str]:
+    """The same list without ffmpeg-python; a test compares the two."""
     quiet = [binary, "-nostdin", "-hide_banner", "-loglevel", "error"]
     guarded = ["-codec_whitelist", _CODECS, "-format_whitelist", _CONTAINERS, "-protocol_whitelist", "file,pipe"]
     source = ["-threads", "1", "-i", f"file:{os.path.abspath(path)}", "-map", "0:a:0"]
