@@ -63,14 +63,12 @@ def _tree(folder: Path, corpus: Path, what: str, workers: int, environment: dict
     if "umask" in what:
         before = ["bash", "-c", 'umask 077; exec "$@"', "--"]
     if what == "another user":
-        before = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+        # it may read Python and the packages wherever they lie, and write in its own folder only
+        read = [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
+        before = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *read]
         environment = {**environment, "HOME": str(folder), "TMPDIR": str(folder)}
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, _NOBODY, _NOBODY)
-        for parent in folder.parents:  # pytest's folders are for their owner alone
-            if parent.stat().st_mode & 0o001 or parent == Path("/"):
-                break
-            parent.chmod(parent.stat().st_mode | 0o011)
     for stage in STAGES:
         project.run(
             "env", *(f"{key}={value}" for key, value in environment.items()), *before, "python", "-m", f"stages.{stage}"
