@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ import h5py
 import numpy as np
 from blake3 import blake3
 
-from stages.pipeline.errors import RejectedClip
+from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.files import sha256_of_json, sync
 from stages.pipeline.shards import (
     FORMAT,
@@ -73,9 +74,11 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file:
+        with suppress(OSError, RuntimeError):  # what cannot be flushed is lost already
             self._file.close()
         self._temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "errno" in str(error):  # h5py's for a full disk, now and then
+            raise StorageError(f"{self._path} could not be written: {error}") from None
 
     def add(
         self, clip_id: str, path: str, make: Callable[[], Signal], seconds: float | None = None, source: str = ""
