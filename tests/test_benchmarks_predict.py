@@ -8,20 +8,27 @@ import sys
 from pathlib import Path
 
 import soundfile
-from conftest import ROOT, speech_like
+from conftest import ROOT
 from test_export import untrained_model
 
 from stages.learning.model_file import load_model
 from stages.learning.onnx_graph import to_onnx
 
+sys.path.insert(0, str(ROOT / "data/demo"))
+
+from demo_corpus import effects, render
+from demo_corpus import settings as demo_settings
+
 
 def test_the_smallest_run(tmp_path: Path) -> None:
     network, settings = load_model(untrained_model(tmp_path / "models/calibrated"))
     (tmp_path / "models/export").mkdir()
+    corpus = demo_settings.load_params(ROOT / "data/demo/params.yaml").model_copy(update={"clip_seconds": 2.0})
     (tmp_path / "models/export/model.onnx").write_bytes(to_onnx(network, settings, {}))
     for k in range(2):
         (tmp_path / "clips/es").mkdir(parents=True, exist_ok=True)
-        soundfile.write(tmp_path / f"clips/es/{k}.mp3", speech_like(k, 1.0, 44100), 44100)
+        spoken = render.sound("es", "test", k, corpus)  # what is no speech would have no ranking to compare
+        soundfile.write(tmp_path / f"clips/es/{k}.mp3", spoken, effects.OUT_RATE_HZ)
     command = [
         sys.executable, str(ROOT / "benchmarks/predict.py"), "--clips", "2", "--rounds", "1", "--no-whisper",
         "--source", str(tmp_path / "clips"), "--models", str(tmp_path / "models"),
