@@ -49,7 +49,6 @@ class OnnxModel:
     """
 
     parallel = True
-    temperature = 1.0  # it is in the graph
 
     def __init__(self, folder: Path) -> None:
         import onnxruntime

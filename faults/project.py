@@ -88,12 +88,17 @@ class Project:
 
     def hashes(self, *folders: str) -> dict[str, str]:
         """SHA-256 of each file."""
-        return {
-            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for folder in folders
-            for path in sorted((self.folder / folder).rglob("*"))
-            if path.is_file()
-        }
+        return file_hashes(self.folder, *folders)
+
+
+def file_hashes(root: Path, *folders: str) -> dict[str, str]:
+    """SHA-256 of each file in `folders` of `root`, by its path there."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in folders
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file()
+    }
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,9 @@ import pytest
 import soundfile
 import yaml
 
+from faults.project import file_hashes
+from faults.project import merged as merged
+from faults.sounds import speech_like as speech_like
 from stages.pipeline.params import Params, parse_params
 from stages.pipeline.yaml12 import load_yaml12
 
@@ -24,28 +26,9 @@ SEED = 0
 PARAMS: dict[str, Any] = load_yaml12((ROOT / "params.yaml").read_text())
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values of `base`, those in `changes` replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        result[key] = merged(result[key], value) if isinstance(value, Mapping) else value
-    return result
-
-
 def make_params(**changes: Any) -> Params:
     """The project's params with some values changed: make_params(resize={"width": 96})."""
     return parse_params(merged(PARAMS, changes))
-
-
-def speech_like(seed: int, seconds: float = 1.0, rate_hz: int = 16000) -> np.ndarray:
-    """Bursts of a harmonic tone under noise, float32 [shape=(n,)]: enough like speech for a codec to keep."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate_hz)) / rate_hz
-    pitch = 100 + 100 * rng.random()
-    tone = sum(np.sin(2 * np.pi * pitch * k * time + rng.random()) / k for k in range(1, 12))
-    envelope = np.clip(np.sin(2 * np.pi * (2 + rng.random()) * time + rng.random()), 0.05, 1)
-    sound = envelope * (tone + 0.1 * rng.standard_normal(len(time)))
-    return np.asarray(0.5 * sound / np.abs(sound).max(), np.float32)
 
 
 def write_corpus(folder: Path, languages: int = 2, groups: int = 4, clips: int = 2, seconds: float = 1.0) -> Path:
@@ -128,12 +111,7 @@ class Project:
 
     def bytes_of(self, *folders: str) -> dict[str, str]:
         """SHA-256 of each file: pytest takes minutes to show where megabytes differ."""
-        return {
-            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for folder in folders
-            for path in sorted((self.folder / folder).rglob("*"))
-            if path.is_file()
-        }
+        return file_hashes(self.folder, *folders)
 
 
 @pytest.fixture

@@ -72,6 +72,14 @@ def untrained_model(
     return folder
 
 
+def exported_model(place: Path, **changes: Any) -> Path:
+    """The folder of an untrained model as the export stage leaves it: model.onnx alone."""
+    folder = untrained_model(place / "model", **changes)
+    (place / "export").mkdir()
+    (place / "export/model.onnx").write_bytes(to_onnx(*load_model(folder), {}))
+    return place / "export"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

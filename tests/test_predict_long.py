@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import speech_like
-from test_export import SMALL, untrained_model
+from test_export import SMALL, exported_model
 
 from app import Recognition, Recognizer
 from app.microphone import answers, raw_blocks
-from stages.learning.model_file import load_model
-from stages.learning.onnx_graph import to_onnx
 from stages.pipeline.errors import RejectedClip
 
 RATE = 16000
@@ -40,11 +38,8 @@ sys.exit(status)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with windows of 5 s."""
-    place = tmp_path_factory.mktemp("model")
-    model = untrained_model(place / "model", resize=SMALL["resize"] | {"window_seconds": 5, "stride_seconds": 5})
-    (place / "export").mkdir()
-    (place / "export/model.onnx").write_bytes(to_onnx(*load_model(model), {}))
-    return place / "export"
+    five = SMALL["resize"] | {"window_seconds": 5, "stride_seconds": 5}
+    return exported_model(tmp_path_factory.mktemp("model"), resize=five)
 
 
 def write_tape(path: Path, seconds: int) -> Path:

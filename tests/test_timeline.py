@@ -14,7 +14,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
-from test_export import SMALL, untrained_model
+from test_export import SMALL, exported_model
 
 from app import Recognition, Recognizer, Segment, formats
 from app.explain import draw, explain
@@ -23,8 +23,6 @@ from app.predict import main
 from app.sound import SpooledSamples
 from app.speech import seconds_within, speech_stretches, stretches_of
 from app.timeline import WINDOW, Step, segments_of, smooth, steps_of
-from stages.learning.model_file import load_model
-from stages.learning.onnx_graph import to_onnx
 from stages.pipeline.errors import ParamsError
 from stages.pipeline.params import load_params
 from stages.resample import resample
@@ -49,11 +47,8 @@ def spoken() -> np.ndarray:
 @pytest.fixture(scope="module")
 def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     """Windows of 5 s, three languages."""
-    place = tmp_path_factory.mktemp("model")
-    folder = untrained_model(place / "model", resize=SMALL["resize"] | {"window_seconds": 5, "stride_seconds": 5})
-    (place / "export").mkdir()
-    (place / "export/model.onnx").write_bytes(to_onnx(*load_model(folder), {}))
-    return Recognizer(place / "export")
+    five = SMALL["resize"] | {"window_seconds": 5, "stride_seconds": 5}
+    return Recognizer(exported_model(tmp_path_factory.mktemp("model"), resize=five))
 
 
 def music(seconds: float) -> np.ndarray:
