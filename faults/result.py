@@ -17,6 +17,12 @@ def must(condition: object, message: str) -> None:
         raise Broken(message)
 
 
+def _shortened(text: str, most: int = 1000) -> str:
+    """Its beginning and its end, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
+
+
 @dataclass
 class Result:
     """Counts of one run of one family.
@@ -42,7 +48,7 @@ class Result:
         try:
             yield
         except Exception as error:
-            self.failures.append(f"{number} {what}: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
+            self.failures.append(f"{number} {what}: {type(error).__name__}: {_shortened(str(error))}")
 
     def most(self, name: str, value: float) -> None:
         """Keep the largest value of a figure."""

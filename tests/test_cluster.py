@@ -176,6 +176,13 @@ def test_address_is_checked(address: str) -> None:
         make_params(execution={"backend": "dask", "scheduler_address": address})
 
 
+@pytest.mark.parametrize("address", ["tcp://10.0.0.5:8786", "tcp://scheduler:8786", "tcp://127.0.0.1.example.org:1"])
+def test_another_machine_without_tls_must_be_allowed(address: str) -> None:
+    with pytest.raises(ParamsError, match="expected tls://, or trusted_network: true"):
+        make_params(execution={"backend": "dask", "scheduler_address": address})
+    make_params(execution={"backend": "dask", "scheduler_address": address, "trusted_network": True})
+
+
 def test_tls_is_refused_before_anything_connects(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.set(execution={"backend": "dask", "scheduler_address": "tls://127.0.0.1:1"})
     assert "no certificates are set up" in project.stage("decode", status=2)

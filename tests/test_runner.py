@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -201,6 +202,22 @@ def test_killed_worker_is_told_in_words(many_shards: Project) -> None:
     assert "a worker process died ({SIGKILL(-9)" in output
     assert "Traceback" not in output
     many_shards.stage("decode")
+
+
+def test_workers_do_not_hear_ctrl_c(many_shards: Project) -> None:
+    many_shards.set(execution={"workers": 2})
+    run = many_shards.start("python", "-m", "stages.decode")
+    wait_for(lambda: [pid for pid in processes_in(many_shards.folder) if is_worker(pid, run.pid)], run)
+    masks = [
+        re.search(r"SigBlk:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+        for pid in processes_in(many_shards.folder)
+        if is_worker(pid, run.pid)
+    ]
+    os.killpg(run.pid, signal.SIGINT)
+    output, _ = run.communicate(timeout=10)
+    assert run.returncode == 130, output
+    assert "Traceback" not in output
+    assert all(mask and int(mask[1], 16) >> (signal.SIGINT - 1) & 1 for mask in masks)
 
 
 def is_worker(pid: int, parent: int) -> bool:

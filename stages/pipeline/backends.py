@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from stages.pipeline.errors import StorageError
-from stages.pipeline.lock import guard_worker
+from stages.pipeline.lock import guard_worker, interrupts_kept_from_children
 from stages.pipeline.params import ExecutionParams
 
 Task = TypeVar("Task")
@@ -65,7 +65,9 @@ def in_processes(
     order = "generator" if in_order else "generator_unordered"
     try:
         with joblib.parallel_config("loky", n_jobs=workers, initializer=guard_worker, initargs=(os.getpid(),)):
-            yield from joblib.Parallel(return_as=order)(joblib.delayed(function)(task) for task in tasks)
+            with interrupts_kept_from_children():
+                results = joblib.Parallel(return_as=order)(joblib.delayed(function)(task) for task in tasks)
+            yield from results
     except BrokenProcessPool as error:
         codes = re.search(r"\{[^{}]*\}", str(error))  # {SIGKILL(-9)}
         raise StorageError(

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from stages.pipeline.errors import LockedError
@@ -55,6 +56,22 @@ def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies; safe between fork and exec. Linux only."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def interrupts_kept_from_children() -> Iterator[None]:
+    """Processes that are started inside never hear Ctrl-C, which a terminal sends to all: they end with their parent.
+
+    By the mask, which a child inherits before its first line runs, and not by a handler: one would come too late for
+    a worker that is still importing, and its traceback would bury the stage's own message. For this process the signal
+    waits until the end of the block.
+    """
+    resource_tracker.ensure_running()  # before Python 3.12 its start, which loky brings about, unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def guard_worker(parent: int) -> None:

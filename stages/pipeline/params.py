@@ -242,6 +242,9 @@ class ExecutionParams(Section):
 
     backend: Literal["loky", "dask"] = Field(description="loky: processes on this machine; dask: a cluster's workers")
     scheduler_address: str = Field(description="dask: where its scheduler is, tcp://host:port or tls://host:port")
+    trusted_network: bool = Field(
+        description="dask: allow tcp:// to another machine; whoever reaches the scheduler there can run code on all"
+    )
     workers: int = Field(ge=0, description="loky: processes; 0: as many as there are cores")
     reuse_gb: float = Field(ge=0, description="room for finished shards of earlier runs; oldest go first")
 
@@ -253,6 +256,19 @@ class ExecutionParams(Section):
                 f"{self.scheduler_address!r}; see docs/cluster.md"
             )
         return self
+
+    @model_validator(mode="after")
+    def _network_is_closed(self) -> ExecutionParams:
+        host = self.scheduler_address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+        if self.backend != "dask" or self.trusted_network or not self.scheduler_address.startswith("tcp://"):
+            return self
+        if host == "localhost" or host == "::1" or re.fullmatch(r"127(\.\d{1,3}){3}", host):
+            return self
+        raise ValueError(
+            f"scheduler_address is {self.scheduler_address}, another machine without encryption, where whoever reaches "
+            "the scheduler can run code on all its machines: expected tls://, or trusted_network: true where nobody "
+            "else can reach it; see docs/cluster.md"
+        )
 
 
 class Params(Section):
