@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3 python,$(if $(sh
 UV := 0.13.9
 READY := .venv/.ready
 
-.PHONY: help setup setup-gpu repro doctor report compare new-language compare-splits serve test test-slow bench faults benchmark-accuracy experiments check format lock clean clean-reuse
+.PHONY: help setup setup-gpu repro doctor report compare new-language compare-splits serve test test-slow bench faults advisories benchmark-accuracy experiments check format lock clean clean-reuse
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -63,6 +63,9 @@ bench: $(READY) ## measure everything beside its peers, on idle cores (about an 
 
 faults: $(READY) ## hurt everything as often as docs/reliability.md says (hours); writes metrics/faults.json
 	@python -m faults
+
+advisories: $(READY) ## known vulnerabilities of the locked packages, offline: FROM=clone of github.com/pypa/advisory-database
+	@python -m faults.advisories "$(FROM)"
 
 benchmark-accuracy: $(READY) ## measure what carries over to unheard voices, engines and people (hours without a GPU)
 	@uv pip install -q --python .venv/bin/python -r pyproject.toml --extra pipeline --extra benchmark

@@ -17,7 +17,7 @@ def must(condition: object, message: str) -> None:
         raise Broken(message)
 
 
-def _shortened(text: str, most: int = 1000) -> str:
+def _shortened(text: str, most: int = 3000) -> str:
     """Its beginning and its end, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
