@@ -47,6 +47,11 @@ def test_key_twice() -> None:
         ({"logmel": {"hop_length": 2048}}, "hop_length must not be longer than n_fft"),
         ({"manifest": {"test_fraction": 0.95}}, "leave something to train on"),
         ({"manifest": {"group_pattern": "("}}, "group_pattern is no regular expression"),
+        ({"manifest": {"group_pattern": "a{99999999999999999999}"}}, "group_pattern is no regular expression"),
+        ({"manifest": {"group_pattern": "(" * 5000 + ")" * 5000}}, "group_pattern is no regular expression"),
+        ({"train": {"seed": 2**32}}, r"train\.seed: .*less than or equal to 4294967295"),
+        ({"decode": {"max_seconds": float("inf")}}, r"decode\.max_seconds: .*finite number; received inf"),
+        ({"robustness": {"codecs": ["x"] * 30}}, r"has 30 fault\(s\)(.|\n)*  and 10 more"),
         ({"manifest": {"layout": "foo"}}, r"manifest\.layout: .*'folders'.*received 'foo'"),
     ],
 )
@@ -66,6 +71,40 @@ def test_unreadable_file(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ParamsError, match=r"params\.yaml"):
         load_params(path)
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 5000, "nested too deeply"),
+        ("k: !!int x", "not what its tag or its escape says"),
+        ("k: !!bool x", "not what its tag or its escape says"),
+        ("k: !!timestamp x", "not what its tag or its escape says"),
+        (f"k: {'9' * 5000}", "not what its tag or its escape says"),
+        ('k: "\\U00110000"', "not what its tag or its escape says"),
+        (f"k: 0x{'f' * 5000}", "received a int too long to show"),
+        (LAUGHS, "Extra inputs"),
+        (MERGES, "merges more than 100 mappings or 10000 keys"),
+        (f"k: {{<<: [{'{}, ' * 101}]}}", "merges more than 100 mappings"),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_what_fuzzing_found(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match=message):
+        load_params(path)
+
+
+def test_merges_that_are_meant() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [*a, {z: 4}]}"
+    ours = load_yaml12(text)
+    assert ours == YAML(typ="safe").load(io.StringIO(text))
+    assert ours["b"] == {"x": 1, "y": 3}
 
 
 def test_no_file(tmp_path: Path) -> None:

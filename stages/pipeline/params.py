@@ -7,6 +7,7 @@ names the key and what was expected.
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,11 +19,16 @@ from stages.pipeline.yaml12 import load_yaml12
 
 PARAMS_FILE = Path("params.yaml")
 
+_MOST_FAULTS = 20
+_MOST_SEED = 2**32 - 1  # of Keras and scikit-learn
+_REPR = reprlib.Repr()  # short, whatever it is of: aliases can make a value without end of a few lines
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 80, 80
+
 Architecture = Literal["bands", "bands_deep", "cnn5", "cnn5_average", "cnn5_attention", "cnn5_relu"]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ColumnParams(Section):
@@ -50,7 +56,7 @@ class ManifestParams(Section):
     )
     test_fraction: float = Field(ge=0, lt=1, description="share of the groups that is kept for the test")
     validation_fraction: float = Field(ge=0, lt=1, description="share of the groups that training is steered by")
-    seed: int = Field(ge=0, description="which groups go where")
+    seed: int = Field(ge=0, le=_MOST_SEED, description="which groups go where")
     clips_per_shard: int = Field(ge=1, le=4096, description="a shard holds at most this many recordings")
     megabytes_per_shard: int = Field(ge=1, description="and at most this much of the original files, or one file")
     max_reject_fraction: float = Field(ge=0, le=1, description="the stage fails when more is rejected")
@@ -59,7 +65,7 @@ class ManifestParams(Section):
     def _make_sense(self) -> ManifestParams:
         try:
             re.compile(self.group_pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"group_pattern is no regular expression: {error}") from None
         if self.test_fraction + self.validation_fraction >= 1:
             raise ValueError("test_fraction + validation_fraction must leave something to train on (< 1)")
@@ -138,7 +144,7 @@ class AuditParams(Section):
     )
     max_clips: int = Field(ge=100, description="the probes learn from and ask about at most so many clips")
     bootstrap_samples: int = Field(ge=100, le=100000, description="draws for the 95 % intervals")
-    seed: int = Field(ge=0, description="of those draws, of the random split and of the forest")
+    seed: int = Field(ge=0, le=_MOST_SEED, description="of those draws, of the random split and of the forest")
 
 
 class TrainParams(Section):
@@ -149,7 +155,7 @@ class TrainParams(Section):
     )
     epochs: int = Field(ge=1, le=10000, description="rounds over the training split")
     batch_size: int = Field(ge=1, le=65536, description="windows in a step, all devices together")
-    seed: int = Field(ge=0, description="first weights, order, augmentation, dropout")
+    seed: int = Field(ge=0, le=_MOST_SEED, description="first weights, order, augmentation, dropout")
     optimizer: Literal["nadam", "adamw"] = Field(description="the article's is nadam")
     schedule: Literal["cosine", "steps"] = Field(description="how the learning rate goes down")
     learning_rate: float = Field(gt=0, le=1, description="cosine: the highest rate")
@@ -195,7 +201,7 @@ class ArticleParams(Section):
 class EvaluateParams(Section):
     batch_size: int = Field(ge=1, le=65536, description="windows that are scored at once")
     bootstrap_samples: int = Field(ge=100, le=100000, description="draws for the 95 % intervals")
-    seed: int = Field(ge=0, description="of those draws")
+    seed: int = Field(ge=0, le=_MOST_SEED, description="of those draws")
     calibration_bins: int = Field(ge=2, le=100, description="bins of the calibration error and the reliability plot")
     extra_corpora: dict[Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")], Annotated[str, Field(min_length=1)]] = Field(
         description="name: folder or table, laid out as `dataset` may be; only scored, never in training"
@@ -213,7 +219,7 @@ class RobustnessParams(Section):
         strict=False, description="signal-to-noise ratios, once with white noise and once with babble"
     )
     max_clips: int = Field(ge=0, description="so many test clips, as evenly from all languages as can be; 0: all")
-    seed: int = Field(ge=0, description="which clips, where they are cut, which noise")
+    seed: int = Field(ge=0, le=_MOST_SEED, description="which clips, where they are cut, which noise")
 
     @model_validator(mode="after")
     def _settings_make_sense(self) -> RobustnessParams:
@@ -309,12 +315,21 @@ def parse_params(values: Any, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
-            received = "" if fault["type"] == "missing" else f"; received {repr(fault['input'])[:80]}"
+        lines, count = [], error.error_count()
+        for fault in error.errors(include_url=False)[:_MOST_FAULTS]:
+            key = ".".join(str(part)[:80] for part in fault["loc"]) or "(whole file)"
+            received = "" if fault["type"] == "missing" else f"; received {_short(fault['input'])}"
             lines.append(f"  {key}: {fault['msg']}{received}")
-        raise ParamsError(f"{source} has {len(lines)} fault(s); mend these keys:\n" + "\n".join(lines)) from None
+        if count > _MOST_FAULTS:
+            lines.append(f"  and {count - _MOST_FAULTS} more")
+        raise ParamsError(f"{source} has {count} fault(s); mend these keys:\n" + "\n".join(lines)) from None
+
+
+def _short(value: Any) -> str:
+    try:
+        return _REPR.repr(value)[:80]
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return f"a {type(value).__name__} too long to show"
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

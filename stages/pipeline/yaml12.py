@@ -12,14 +12,28 @@ from typing import Any
 
 import yaml
 
+_MERGE = "tag:yaml.org,2002:merge"
+# A few lines of `<<` that name each other's mappings would make millions of keys.
+_MOST_MERGED, _MOST_KEYS = 100, 10_000
+
 
 class Yaml12Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's scalars; a key that stands twice in a mapping is an error."""
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        named = [value for key, value in node.value if key.tag == _MERGE]
+        merged = sum(len(value.value) if isinstance(value, yaml.SequenceNode) else 1 for value in named)
+        if merged <= _MOST_MERGED:
+            super().flatten_mapping(node)  # type: ignore[no-untyped-call]
+        if merged > _MOST_MERGED or len(node.value) > _MOST_KEYS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"<< merges more than {_MOST_MERGED} mappings or {_MOST_KEYS} keys", node.start_mark
+            )
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == _MERGE:
                 continue
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
             if isinstance(key, str | int | float | bool | None) and key in seen:
@@ -67,6 +81,12 @@ def load_yaml12(text: str) -> Any:
     Raises
     ------
     yaml.YAMLError
-        With line and column, where the text is no YAML or a key stands twice.
+        Where the text is no YAML or a key stands twice; mostly with line and column.
     """
-    return yaml.load(text, Loader=Yaml12Loader)  # noqa: S506 - a SafeLoader
+    try:
+        return yaml.load(text, Loader=Yaml12Loader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except (ValueError, LookupError, AttributeError, OverflowError) as error:
+        # PyYAML's own way with `!!int x`, `!!bool x`, `!!timestamp x`, "\U00110000" and numbers of 5,000 digits
+        raise yaml.YAMLError(f"a value is not what its tag or its escape says: {error}") from None
