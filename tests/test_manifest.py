@@ -14,7 +14,7 @@ from conftest import Project, make_params, speech_like, write_corpus
 
 from stages.pipeline.errors import ParamsError, StorageError
 from stages.pipeline.layouts import Entry, find_recordings
-from stages.pipeline.manifest_table import Row, read_manifest
+from stages.pipeline.manifest_table import COLUMNS, Row, read_manifest
 
 MakeProject = Callable[..., Project]
 
@@ -143,11 +143,36 @@ def test_named_columns(tmp_path: Path) -> None:
         ("path,language\n1.mp3,es,x,y\n", "line 2 has too many cells"),
         ("", "expected the column"),
         ("path,language\n", "found no recording"),
+        ("x" * 200_000, "cannot be read as a table: field larger"),
     ],
 )
 def test_faulty_tables(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(StorageError, match=message):
         find_recordings(str(write(tmp_path / "t.csv", text)), make_params().manifest)
+
+
+def test_a_name_that_is_no_utf8_in_fleurs(tmp_path: Path) -> None:
+    table = fleurs(tmp_path) / "fr_fr/test.tsv"
+    table.write_bytes(b"2\t1\xff.wav\tHola.\n")
+    entries = find_recordings(str(tmp_path), make_params().manifest)[1]
+    assert entries[-1].path == os.fsdecode(b"fr_fr/audio/test/1\xff.wav")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("id,a\0.mp3,es,g,train,ff,s0,", "no file has a name such as"),
+        ("id,a%00.mp3,es,g,train,ff,s0,", "no file has a name such as"),
+        ("id,a.zip/a.mp3,es,g,train,ff,s0,99999999999999999999+1", "expected the place of a recording"),
+        ("id,a.mp3,es,g,train,ff,../s0,", "expected a shard's name, received '../s0'"),
+        ("id,a.mp3,es,g,dev,ff,s0,", "expected a split of .* received 'dev'"),
+        ("id,a.mp3", "cannot be read as a manifest"),
+    ],
+)
+def test_a_row_that_no_stage_writes(tmp_path: Path, row: str, message: str) -> None:
+    path = write(tmp_path / "manifest.csv", f"{','.join(COLUMNS)}\n{row}\n")
+    with pytest.raises(StorageError, match=message):
+        read_manifest(path)
 
 
 def test_no_dataset(tmp_path: Path) -> None:

@@ -169,10 +169,12 @@ def _fleurs(root: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
             table = root / language / f"{name}.tsv"
             if not table.is_file():
                 continue
-            for line in table.read_text(encoding="utf-8").splitlines():
+            for line in table.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
                 cells = line.split("\t")
                 if len(cells) < 2:
-                    raise StorageError(f"{table}: expected FLEURS' columns (id, file name, ...), received {line!r}")
+                    raise StorageError(
+                        f"{table}: expected FLEURS' columns (id, file name, ...), received {line[:200]!r}"
+                    )
                 path = os.path.join(language, "audio", name, cells[1])
                 yield _named(tree, path, language, f"sentence-{cells[0]}")
 
@@ -190,7 +192,7 @@ def _table(path: Path, tree: Tree, params: ManifestParams) -> Iterator[Entry]:
     for row in _rows(table, (names.path, names.language)):
         split = row.get(names.split) or ""
         if split and split not in _SPLIT_NAMES:
-            raise StorageError(f"{table}: expected a split of {sorted(_SPLIT_NAMES)} or none, received {split!r}")
+            raise StorageError(f"{table}: expected a split of {sorted(_SPLIT_NAMES)} or none, received {split[:80]!r}")
         group = row.get(names.group) or ""
         yield _named(tree, row[names.path], row[names.language], group, _SPLIT_NAMES.get(split, ""))
 
@@ -225,8 +227,11 @@ def _named(tree: Tree, path: str, language: str, group: str = "", split: str = "
 
 
 def _header(table: Path) -> list[str]:
-    with table.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as handle:
-        return next(csv.reader(handle, delimiter=_delimiter(table)), [])
+    try:
+        with table.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as handle:
+            return next(csv.reader(handle, delimiter=_delimiter(table)), [])
+    except (OSError, csv.Error) as error:
+        raise _unreadable(table, error) from None
 
 
 def _delimiter(table: Path) -> str:
@@ -253,4 +258,8 @@ def _rows(table: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
                     raise StorageError(f"{table}: line {number} has too many cells or an empty {' or '.join(needed)}")
                 yield row
     except (OSError, csv.Error) as error:
-        raise StorageError(f"{table} cannot be read as a table: {error}") from None
+        raise _unreadable(table, error) from None
+
+
+def _unreadable(table: Path, error: Exception) -> StorageError:
+    return StorageError(f"{table} cannot be read as a table: {error}")

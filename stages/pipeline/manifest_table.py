@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from stages.pipeline.files import write_atomically
 
 MANIFEST = Path("data/manifest.csv")
 SPLITS = ("train", "validation", "test")
+_SHARD = re.compile(r"[0-9a-z]{1,80}")
+_SPAN = re.compile(r"[0-9]{1,18}\+[0-9]{1,18}(>[0-9]{1,18})?")  # what fits a file's offset
 
 
 class Row(NamedTuple):
@@ -76,8 +79,24 @@ def read_manifest(path: Path = MANIFEST) -> list[Row]:
                     f"{path}: expected the columns {','.join(COLUMNS)}, received {','.join(header)[:200]!r}; "
                     "run `dvc repro manifest`"
                 )
-            return [Row(*cells) for cells in reader]
+            rows = [Row(*cells) for cells in reader]
+            _check(rows)
+            return rows
     except FileNotFoundError:
         raise StorageError(f"expected {path}, which the manifest stage writes; run `dvc repro manifest`") from None
-    except (OSError, UnicodeDecodeError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise StorageError(f"{path} cannot be read as a manifest: {error}; run `dvc repro manifest`") from None
+
+
+def _check(rows: list[Row]) -> None:
+    """Raise ValueError where a row holds what no stage writes and another would stumble over."""
+    for split in {row.split for row in rows} - set(SPLITS):
+        raise ValueError(f"expected a split of {', '.join(SPLITS)}, received {split[:80]!r}")
+    for shard in {row.shard for row in rows}:
+        if not _SHARD.fullmatch(shard):  # it becomes the name of a file
+            raise ValueError(f"expected a shard's name, received {shard[:80]!r}")
+    for row in rows:
+        if "\0" in row.path or "%00" in row.path:
+            raise ValueError(f"no file has a name such as {row.path[:80]!r}")
+        if row.span and not _SPAN.fullmatch(row.span):
+            raise ValueError(f"expected the place of a recording in an archive, received {row.span[:80]!r}")
