@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import random
 import sys
 import tempfile
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.paths import escape_path, unescape_path
+from stages.pipeline.sealed import seal_of
 from stages.pipeline.shard_writer import ShardWriter
-from stages.pipeline.shards import Item, Shard, Signal, index_digest, list_shards
+from stages.pipeline.shards import Item, Shard, Signal, list_shards, read_summary
 from stages.pipeline.splits import assign_shards, split_of, straddling
 
 ITEM = Item(shape=(3,), dtype="int16")
@@ -98,7 +100,7 @@ def test_a_chunk_that_was_never_written_is_found(tmp_path: Path) -> None:
 
 def seal(path: Path) -> None:
     with h5py.File(path) as file, path.open("r+b") as raw:
-        raw.write(index_digest(file, raw.fileno(), raw.seek(0, 2)))
+        raw.write(seal_of(file, raw.fileno(), raw.seek(0, 2)))
 
 
 def test_every_flipped_byte_of_the_index_is_found(tmp_path: Path) -> None:
@@ -115,6 +117,65 @@ def test_every_flipped_byte_of_the_index_is_found(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="damaged"), Shard(path) as shard:
             shard.verify()
         content[offset] ^= 1
+
+
+def test_a_sector_of_zeros_in_the_index_never_reaches_hdf5(tmp_path: Path) -> None:
+    """Its library ends the process by SIGSEGV on some of these."""
+    path = write(tmp_path / "s0.h5")
+    content = path.read_bytes()
+    for offset in random.Random(0).sample(range(0, len(content) - 64, 64), 200):
+        path.write_bytes(content[:offset] + bytes(64) + content[offset + 64 :])
+        if path.read_bytes() != content:
+            with pytest.raises(StorageError, match="damaged"), Shard(path) as shard:
+                shard.verify()
+    path.write_bytes(content[:-100] + bytes(68) + content[-32:])
+    with pytest.raises(StorageError, match="its index has changed"):
+        read_summary(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("clips", "id", 5),
+        ("clips", "id", ["only one"]),
+        ("clips", "path", [None, None]),
+        ("clips", "length", [-1, 12]),
+        ("clips", "length", [2**80, 1]),
+        ("clips", "length", [5.5, 5.5]),
+        ("clips", "rate_hz", [float("nan"), 1.0]),
+        ("summary", "sources", {}),
+        ("summary", "rejected", [{"id": "x"}]),
+        ("summary", "rejected", [dict.fromkeys(("id", "path", "reason", "detail"), 7)]),
+        ("summary", "rejected_sources", ["one", "too many"]),
+        ("summary", "seconds", "long"),
+        ("summary", "digest", None),
+    ],
+)
+def test_texts_that_no_stage_writes(tmp_path: Path, name: str, key: str, value: object) -> None:
+    """With a seal that fits, as only intent can make it."""
+    path, forged = write(tmp_path / "s0.h5"), tmp_path / "s1.h5"
+    with h5py.File(path) as whole, h5py.File(forged, "w") as file:
+        for part in {"data", "clips", "summary"} - {name}:
+            whole.copy(part, file)
+        content = json.loads(bytes(whole[name][()])) | {key: value}
+        text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        file.create_dataset(name, data=text, chunks=text.shape, fletcher32=True)
+        file.attrs["format"] = whole.attrs["format"]
+    seal(forged)
+    with pytest.raises(StorageError, match="damaged or is no shard"):
+        Shard(forged)
+
+
+def test_data_that_unpack_to_more_than_the_file_holds(tmp_path: Path) -> None:
+    path, forged = write(tmp_path / "s0.h5"), tmp_path / "s1.h5"
+    with h5py.File(path) as whole, h5py.File(forged, "w") as file:
+        for part in ("clips", "summary"):
+            whole.copy(part, file)
+        file.create_dataset("data", (1 << 40,), "int16", chunks=(1000,), fletcher32=True)
+        file.attrs["format"] = whole.attrs["format"]
+    seal(forged)
+    with pytest.raises(StorageError, match="expected no more bytes than the file has"):
+        Shard(forged)
 
 
 def test_every_flipped_byte_of_data_is_found(tmp_path: Path) -> None:
@@ -141,7 +202,7 @@ def test_torn_file(tmp_path: Path, size: int) -> None:
 def test_foreign_hdf5(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "s0.h5", "w") as file:
         file["data"] = [1, 2, 3]
-    with pytest.raises(StorageError, match="expected format"):
+    with pytest.raises(StorageError, match="it is of another version"):
         Shard(tmp_path / "s0.h5")
 
 

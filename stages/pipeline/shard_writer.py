@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from stages.pipeline.errors import RejectedClip, StorageError
 from stages.pipeline.files import sha256_of_json, sync
+from stages.pipeline.sealed import seal_of
 from stages.pipeline.shards import (
     FORMAT,
     Item,
@@ -28,7 +29,6 @@ from stages.pipeline.shards import (
     Shard,
     ShardSummary,
     Signal,
-    index_digest,
     items_at_once,
 )
 
@@ -150,7 +150,7 @@ class ShardWriter:
     def _seal(self) -> None:
         with h5py.File(self._temporary, "r") as file, self._temporary.open("r+b") as raw:
             size = raw.seek(0, os.SEEK_END)
-            raw.write(index_digest(file, raw.fileno(), size))
+            raw.write(seal_of(file, raw.fileno(), size))
 
     def finish(self) -> ShardSummary:
         """Close, flush to the disk, reopen, verify, rename.
