@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -309,3 +311,53 @@ def test_bytes_do_not_depend_on_who_looks_on(tmp_path: Path) -> None:
         done.set()
         watcher.join()
         sys.setswitchinterval(interval)
+
+
+# Files may grow to so many bytes: what does not fit fails as on a full disk. HDF5 crashed on some of these.
+FULL_DISK = """
+import gc, resource, sys
+from functools import partial
+from pathlib import Path
+import numpy as np
+from stages.pipeline.errors import RejectedClip
+from stages.pipeline.shard_writer import ShardWriter
+from stages.pipeline.shards import Item, Signal
+
+blocks = np.random.default_rng(0).integers(0, 255, (24, 5, 64, 64, 1), dtype=np.uint8)
+
+def half(block):
+    yield block
+    raise RejectedClip("undecodable", "after a part")
+
+def write(path, gaps):
+    with ShardWriter(path, Item((64, 64, 1), "uint8", 4)) as writer:
+        for i, block in enumerate(blocks):
+            make = (lambda: Signal(0, half(block))) if gaps and i % 5 == 4 else partial(Signal, 0, [block])
+            writer.add(f"{i:032x}", f"{i}.wav", make, 1.0)
+        writer.finish()
+
+folder, failed, whole = Path(sys.argv[1]), 0, 0
+for gaps in (False, True):
+    for limit in range(0, 540_000, 17_011):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            write(folder / "a.h5", gaps)
+            whole += 1
+        except OSError as error:
+            assert error.errno == 27, error
+            assert not list(folder.iterdir()), list(folder.iterdir())
+            failed += 1
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        (folder / "a.h5").unlink(missing_ok=True)
+        gc.collect()
+print(failed, whole)
+"""
+
+
+def test_a_full_disk_is_told_once_and_by_us(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    failed, whole = map(int, done.stdout.split())
+    assert failed > 30
+    assert whole > 2

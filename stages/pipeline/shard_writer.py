@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ import h5py
 import numpy as np
 from blake3 import blake3
 
-from stages.pipeline.errors import RejectedClip, StorageError
+from stages.pipeline.errors import RejectedClip
 from stages.pipeline.files import sha256_of_json, sync
 from stages.pipeline.sealed import seal_of
 from stages.pipeline.shards import (
@@ -31,6 +30,7 @@ from stages.pipeline.shards import (
     Signal,
     items_at_once,
 )
+from stages.pipeline.unfailing import UnfailingFile
 
 
 class ShardWriter:
@@ -45,7 +45,7 @@ class ShardWriter:
         owner = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
         self._temporary = path.with_name(f".{path.stem[:16]}.{owner}.tmp")
         self._item = item
-        self._file, self._data = self._create(self._temporary)
+        self._disk, self._file, self._data = self._create(self._temporary)
         self._clips: dict[str, list[object]] = {k: [] for k in ("id", "path", "rate_hz", "length", "digest")}
         self._rejected: list[Rejection] = []
         self._sources: list[str] = []
@@ -56,8 +56,9 @@ class ShardWriter:
         self._written, self._waiting = 0, 0
         self._has_gaps = False
 
-    def _create(self, path: Path) -> tuple[h5py.File, h5py.Dataset]:
-        file, item = h5py.File(path, "w"), self._item
+    def _create(self, path: Path) -> tuple[UnfailingFile, h5py.File, h5py.Dataset]:
+        disk, item = UnfailingFile(path), self._item
+        file = h5py.File(disk, "w")
         data = file.create_dataset(
             "data",
             (0, *item.shape),
@@ -66,7 +67,7 @@ class ShardWriter:
             chunks=item.chunks(),
             fletcher32=True,
         )
-        return file, data
+        return disk, file, data
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -74,11 +75,9 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError, RuntimeError):  # what cannot be flushed is lost already
-            self._file.close()
+        self._file.close()
+        self._disk.close()
         self._temporary.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "errno" in str(error):  # h5py's for a full disk, now and then
-            raise StorageError(f"{self._path} could not be written: {error}") from None
 
     def add(
         self, clip_id: str, path: str, make: Callable[[], Signal], seconds: float | None = None, source: str = ""
@@ -123,6 +122,7 @@ class ShardWriter:
         if self._waiting:
             self._data.resize(self._end, axis=0)
             self._data[self._written :] = self._buffer[: self._waiting]
+            self._disk.check()
             self._written, self._waiting = self._end, 0
 
     def _take_back(self, end: int) -> None:
@@ -136,15 +136,17 @@ class ShardWriter:
 
     def _close_gaps(self) -> None:
         """Write the data anew: HDF5 leaves what was taken back as garbage in the file, and the bytes would tell."""
-        old, old_path = self._data, self._temporary
+        old_disk, old_file, old, old_path = self._disk, self._file, self._data, self._temporary
         self._temporary = old_path.with_name(f"{old_path.name}.tmp")
         try:
-            with self._file:
-                self._file, self._data = self._create(self._temporary)
-                for start in range(0, len(old), len(self._buffer)):
-                    self._data.resize(min(start + len(self._buffer), len(old)), axis=0)
-                    self._data[start:] = old[start : start + len(self._buffer)]
+            self._disk, self._file, self._data = self._create(self._temporary)
+            for start in range(0, len(old), len(self._buffer)):
+                self._data.resize(min(start + len(self._buffer), len(old)), axis=0)
+                self._data[start:] = old[start : start + len(self._buffer)]
+            old_disk.check()
         finally:
+            old_file.close()
+            old_disk.close()
             old_path.unlink()
 
     def _seal(self) -> None:
@@ -179,8 +181,11 @@ class ShardWriter:
             # HDF5 would place the data when the last reference to the dataset goes, and a profiler, such as the one
             # in Dask's workers, may hold one for a moment: the order in the file would depend on chance.
             self._file.flush()
+            self._disk.check()
         self._file.attrs["format"] = FORMAT
         self._file.close()
+        self._disk.check()
+        self._disk.close()
         self._seal()
         sync(self._temporary)
         with Shard(self._temporary) as shard:
