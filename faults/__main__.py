@@ -22,7 +22,9 @@ from typing import Any
 from faults.project import ROOT
 
 RESULTS = ROOT / "metrics/faults.json"
-NAMES = (*("media", "bombs", "injection", "names", "kills", "signals", "disk", "flips", "invariance", "models"),)
+NAMES = (
+    *("media", "bombs", "injection", "names", "kills", "signals", "disk", "flips", "invariance", "models", "fuzzing"),
+)
 
 
 def commit() -> str:

@@ -51,6 +51,10 @@ ROWS = {
         "hostile models: pickles, Lambdas, external data, shape bombs, `../`",
         "no code run, 1 GB at most, a refusal in words",
     ),
+    "fuzzing": (
+        "fuzzing: generated and mutated params, manifests, users' tables, quarantines, shards",
+        "read, or refused in words: no other error, no crash, 10 s of CPU time and 256 MB at most",
+    ),
 }
 _BLOCK = re.compile(r"(<!-- faults -->\n)(.*?)(<!-- /faults -->)", re.DOTALL)
 

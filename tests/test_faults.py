@@ -23,6 +23,7 @@ SAMPLE = {
     "flips": (20, 0),
     "invariance": (1, 4),
     "models": (3, 19),
+    "fuzzing": (1000, 0),
 }
 
 

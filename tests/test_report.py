@@ -146,6 +146,13 @@ def test_what_was_not_run_is_left_out(results: Path, missing: str) -> None:
     report()
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "\x00", '{"rows": 1, "kept": 1}', '{"rows": "many"}', "[1]"])
+def test_a_damaged_account(results: Path, text: str, capsys: Any) -> None:
+    (results / "metrics/decode/summary.json").write_text(text)
+    assert main([]) == 74
+    assert "metrics/decode/summary.json" in capsys.readouterr().err
+
+
 def test_nothing_run_and_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([]) == 1

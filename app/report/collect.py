@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.paired import Difference, paired_difference, read_predictions
-from stages.pipeline.errors import ParamsError, PipelineError
+from stages.pipeline.errors import ParamsError, PipelineError, StorageError
 from stages.pipeline.yaml12 import load_yaml12
 
 METRICS = Path("metrics")
@@ -161,8 +161,11 @@ def _text(path: Path) -> str | None:
 
 
 def _json(path: Path) -> Any:
-    text = _text(path)
-    return None if text is None else json.loads(text)
+    try:
+        text = _text(path)
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is not what a stage writes: {error}; `dvc repro` writes it anew") from None
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -193,9 +196,18 @@ def _curves() -> dict[str, dict[str, list[float]]]:
 def _quarantine() -> list[tuple[str, int, int, dict[str, int]]]:
     found = []
     for stage in ("manifest", "decode", "resample", "logmel", "resize"):
-        values = _json(METRICS / stage / "summary.json")
-        if values:
-            found.append((stage, values["rows"], values["kept"], values["reasons"]))
+        path = METRICS / stage / "summary.json"
+        values = _json(path)
+        if values is None:
+            continue
+        try:
+            reasons = {str(reason): int(count) for reason, count in values["reasons"].items()}
+            found.append((stage, int(values["rows"]), int(values["kept"]), reasons))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise StorageError(
+                f"{path}: expected rows, kept and reasons as numbers; {type(error).__name__}: {error}. `dvc repro` "
+                "writes it anew"
+            ) from None
     return found
 
 

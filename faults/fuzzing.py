@@ -1,0 +1,73 @@
+"""Generated and mutated params, manifests, users' tables, quarantines and shards, offered to their readers.
+
+Must hold: each is read, or refused in words, as `stages.pipeline.runner.stage_main` tells them; never another error,
+a crash, more than 10 s of CPU time or 256 MB. A damaged shard that is read gives what was written.
+
+A quarter of the inputs is drawn by hypothesis, the others are mutations of real files. Which of the readers a run is
+for, and its input, follow from seed and number alone. All of it runs in a process of its own: where that dies, the
+run that killed it is a failure, and another process goes on after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from faults.fuzz_worker import CPU_SECONDS, PROGRESS
+from faults.project import ROOT
+from faults.result import Result
+
+FULL = 1_000_000
+_BATCH = 100_000  # runs of one process, then a fresh one
+
+
+def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
+    """One core; about a millisecond for each run."""
+    result, figures = Result(), Counter[str]()
+    number, end = first, first + count
+    (workdir / PROGRESS).write_bytes(bytes(8))
+    while number < end:
+        batch = min(_BATCH, end - number)
+        code, lines = _process(workdir, seed, number, batch)
+        for line in lines:
+            found = json.loads(line)
+            if isinstance(found, list):
+                result.failures.append(f"{found[0]} {found[1]}")
+                continue
+            result.most("most_mb", found.pop("most_mb"))
+            figures.update(found)
+        if code == 0:
+            number += batch
+            continue
+        reached = int.from_bytes((workdir / PROGRESS).read_bytes(), "little")
+        result.failures.append(f"{reached} {_end(code)}")
+        number = max(reached, number) + 1
+    result.tried = count
+    result.facts.update(figures)
+    return result
+
+
+def _process(workdir: Path, seed: int, first: int, count: int) -> tuple[int, list[str]]:
+    """Exit status and lines of one worker."""
+    command = [sys.executable, "-m", "faults.fuzz_worker", str(seed), str(first), str(count)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
+    with (workdir / "lines").open("w+", encoding="utf-8") as lines, (workdir / "errors").open("w+b") as errors:
+        code = subprocess.run(
+            command, cwd=workdir, env=environment, stdout=lines, stderr=errors, check=False
+        ).returncode
+        lines.seek(0)
+        errors.seek(0)
+        if code > 0:  # none of its runs, but the worker itself
+            raise RuntimeError(f"the worker ended with status {code}: {errors.read()[-1000:].decode(errors='replace')}")
+        return code, [line for line in lines if line.endswith("\n")]
+
+
+def _end(code: int) -> str:
+    name = signal.Signals(-code).name
+    told = {"SIGXCPU": f": more than {CPU_SECONDS} s of CPU time", "SIGALRM": ": a hang"}
+    return f"the process ended by {name}{told.get(name, '')}"
