@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -30,10 +31,10 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
     """One core; about a millisecond for each run."""
     result, figures = Result(), Counter[str]()
     number, end = first, first + count
-    (workdir / PROGRESS).write_bytes(bytes(8))
     while number < end:
         batch = min(_BATCH, end - number)
-        code, lines = _process(workdir, seed, number, batch)
+        with tempfile.TemporaryDirectory(dir=workdir) as folder:
+            code, reached, lines = _process(Path(folder), seed, number, batch)
         for line in lines:
             found = json.loads(line)
             if isinstance(found, list):
@@ -41,30 +42,33 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
                 continue
             result.most("most_mb", found.pop("most_mb"))
             figures.update(found)
-        if code == 0:
-            number += batch
-            continue
-        reached = int.from_bytes((workdir / PROGRESS).read_bytes(), "little")
-        result.failures.append(f"{reached} {_end(code)}")
-        number = max(reached, number) + 1
+        if code:
+            result.failures.append(f"{reached} {_end(code)}")
+        number = reached + 1
     result.tried = count
     result.facts.update(figures)
     return result
 
 
-def _process(workdir: Path, seed: int, first: int, count: int) -> tuple[int, list[str]]:
-    """Exit status and lines of one worker."""
+def _process(folder: Path, seed: int, first: int, count: int) -> tuple[int, int, list[str]]:
+    """Exit status of one worker, the number of its last run, and what it wrote.
+
+    Raises
+    ------
+    RuntimeError
+        It could not work at all.
+    """
+    progress = folder / PROGRESS
+    progress.write_bytes(bytes(8))
     command = [sys.executable, "-m", "faults.fuzz_worker", str(seed), str(first), str(count)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
-    with (workdir / "lines").open("w+", encoding="utf-8") as lines, (workdir / "errors").open("w+b") as errors:
-        code = subprocess.run(
-            command, cwd=workdir, env=environment, stdout=lines, stderr=errors, check=False
-        ).returncode
+    with (folder / "lines").open("w+", encoding="utf-8") as lines, (folder / "errors").open("w+b") as errors:
+        code = subprocess.run(command, cwd=folder, env=environment, stdout=lines, stderr=errors, check=False).returncode
         lines.seek(0)
         errors.seek(0)
-        if code > 0:  # none of its runs, but the worker itself
+        if code > 0:
             raise RuntimeError(f"the worker ended with status {code}: {errors.read()[-1000:].decode(errors='replace')}")
-        return code, [line for line in lines if line.endswith("\n")]
+        return code, int.from_bytes(progress.read_bytes(), "little"), [line for line in lines if line.endswith("\n")]
 
 
 def _end(code: int) -> str:
