@@ -85,7 +85,6 @@ def main(seed: int, first: int, count: int) -> None:
             signal.alarm(CLOCK_SECONDS)
             name = target_of(number)
             target = made[name]
-            figures[name] += 1
             try:
                 target.read(target.make(random.Random(f"{seed} {number}")))
             except TOLD:

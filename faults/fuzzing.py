@@ -19,7 +19,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from faults.fuzz_worker import CPU_SECONDS, PROGRESS
+from faults.fuzz_worker import CPU_SECONDS, PROGRESS, target_of
 from faults.project import ROOT
 from faults.result import Result
 
@@ -29,7 +29,7 @@ _BATCH = 100_000  # runs of one process, then a fresh one
 
 def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
     """One core; about a millisecond for each run."""
-    result, figures = Result(), Counter[str]()
+    result, figures = Result(), Counter(map(target_of, range(first, first + count)))
     number, end = first, first + count
     while number < end:
         batch = min(_BATCH, end - number)
