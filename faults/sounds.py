@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -45,6 +46,16 @@ def speech_like(seed: int, seconds: float = 1.0, rate_hz: int = 16000) -> np.nda
     envelope = np.clip(np.sin(2 * np.pi * (2 + rng.random()) * time + rng.random()), 0.05, 1)
     sound = envelope * (tone + 0.1 * rng.standard_normal(len(time)))
     return np.asarray(0.5 * sound / np.abs(sound).max(), np.float32)
+
+
+def write_spoken(path: Path) -> None:
+    """Four seconds of a voice of the demo corpus, in Spanish: speech to the speech detector, too."""
+    if (demo := str(Path(__file__).parent.parent / "data/demo")) not in sys.path:
+        sys.path.insert(0, demo)
+    from demo_corpus import effects, render, settings
+
+    voice = settings.load_params(Path(demo) / "params.yaml").model_copy(update={"clip_seconds": 4.0})
+    soundfile.write(path, render.sound("es", "test", 0, voice), effects.OUT_RATE_HZ)
 
 
 def run_ffmpeg(*arguments: str) -> None:

@@ -1,27 +1,16 @@
-"""A project in which the whole pipeline has run, small, and the page served from it by a real process."""
+"""A project in which the whole pipeline has run, small, to be served."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import soundfile
-from conftest import ROOT, Project, write_corpus
+from conftest import Project, write_corpus
 
-sys.path.insert(0, str(ROOT / "data/demo"))
-
-from demo_corpus import effects, render, settings
+from faults.sounds import write_spoken
 
 SMALL: dict[str, Any] = {
     "logmel": {"n_mels": 40},
@@ -63,8 +52,7 @@ def page_project(factory: pytest.TempPathFactory) -> Path:
                 (corpus / f"l{number}").rename(corpus / language)
             project = Project(folder, corpus)
             project.set(**SMALL)
-            voice = settings.load_params(ROOT / "data/demo/params.yaml").model_copy(update={"clip_seconds": 4.0})
-            soundfile.write(place / "spoken.wav", render.sound("es", "test", 0, voice), effects.OUT_RATE_HZ)
+            write_spoken(place / "spoken.wav")
             project.run(
                 "python", "-c", _STAGES, "manifest", "decode", "resample", "logmel", "resize", "train", "calibrate",
                 "evaluate",
@@ -73,65 +61,3 @@ def page_project(factory: pytest.TempPathFactory) -> Path:
             project.set(train={"epochs": 3})  # what an experimenter would try next
             (place / "done").touch()
     return folder
-
-
-@dataclass
-class Served:
-    """A running server. `lines` : what it wrote."""
-
-    url: str
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rstrip("/").rpartition(":")[2])
-
-    def children(self) -> list[int]:
-        """Process ids of its workers and of whatever else it started."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return sorted(int(pid) for one in tasks.iterdir() for pid in (one / "children").read_text().split())
-
-
-def start(folder: Path, *options: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "app.page", "--no-browser", *options],
-        cwd=cwd or folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary(folder))},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def temporary(folder: Path) -> Path:
-    """The only folder in which the server may put anything, and in which nothing may be left."""
-    place = folder.parent / "temporary"
-    place.mkdir(exist_ok=True)
-    return place
-
-
-@contextlib.contextmanager
-def serve(folder: Path, *options: str, cwd: Path | None = None) -> Iterator[Served]:
-    """The page on a free port, ended by SIGTERM."""
-    process = start(folder, "--port", "0", *options, cwd=cwd)
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    found = re.match(r"http://\S+", first)
-    if not found:
-        process.kill()
-        raise AssertionError(first + process.stdout.read())
-    served = Served(found[0], process)
-    output = process.stdout
-    reader = threading.Thread(target=lambda: served.lines.extend(output), daemon=True)
-    reader.start()
-    try:
-        yield served
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-            reader.join(5)
-            output.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import soundfile
 from conftest import ROOT
-from test_export import untrained_model
 
+from faults.small_model import untrained_model
 from stages.learning.model_file import load_model
 from stages.learning.onnx_graph import to_onnx
 

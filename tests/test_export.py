@@ -22,62 +22,20 @@ import benchmarks.export as benchmark
 from app.onnx_model import OnnxModel
 from app.predict import main
 from app.recognizer import Recognition, Recognizer
+from faults.small_model import SMALL, features_of, untrained_model
 from stages.export import CARD_NAME, EXPORT, FULL, SHARES_OF_WINDOW, TABLE, TOLERANCE, made_up_sound, runner_of
 from stages.exporting.compare import Runner, distance, exported_scores, onnx_runner, pipeline_scores
 from stages.exporting.metadata import iso639_3, language_name
 from stages.learning import metrics
 from stages.learning.front_end import FrontEnd, fourier_kernel, window_input
 from stages.learning.model_file import (
-    FeatureSettings,
     ModelSettings,
-    fresh_network,
     load_model,
     load_settings,
-    save_model,
 )
 from stages.learning.onnx_graph import to_onnx
-from stages.learning.runtime import keras
 from stages.logmel import log_mel
-from stages.pipeline.params import Params
 from stages.resize import resize_to_image
-
-SMALL: dict[str, Any] = {
-    "logmel": {"n_mels": 40, "n_fft": 512},
-    "resize": {"height": 32, "width": 32, "window_seconds": 1.0, "stride_seconds": 1.0},
-    "train": {"augment": {"crop_columns": 0}},
-}
-
-
-def features_of(params: Params) -> FeatureSettings:
-    return FeatureSettings(decode=params.decode, resample=params.resample, logmel=params.logmel, resize=params.resize)
-
-
-def untrained_model(
-    folder: Path, *, temperature: float = 1.0, unknown_threshold: float | None = None,
-    languages: tuple[str, ...] = ("es", "fi", "pt"), **changes: Any,
-) -> Path:  # fmt: skip
-    """A model folder as the train stage leaves it, weights random but the last layer's large: sure of what it says."""
-    params = make_params(**(SMALL | changes))
-    settings = ModelSettings(
-        format=1, architecture=params.train.architecture, languages=languages, features=features_of(params),
-        train=params.train, temperature=temperature, unknown_threshold=unknown_threshold,
-        n_parameters=1, best_epoch=1, n_clips=720, n_groups=60,
-        split_label="group-disjoint", versions={},
-    )  # fmt: skip
-    keras.utils.set_random_seed(3)
-    network = fresh_network(settings)
-    weights = network.get_weights()
-    weights[-2] *= 10
-    save_model(folder, settings, weights, "card")
-    return folder
-
-
-def exported_model(place: Path, **changes: Any) -> Path:
-    """The folder of an untrained model as the export stage leaves it: model.onnx alone."""
-    folder = untrained_model(place / "model", **changes)
-    (place / "export").mkdir()
-    (place / "export/model.onnx").write_bytes(to_onnx(*load_model(folder), {}))
-    return place / "export"
 
 
 @pytest.mark.parametrize(

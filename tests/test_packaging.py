@@ -57,8 +57,7 @@ def modules_of(requirements: list[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """models/export of a small untrained network."""
-    from test_export import untrained_model
-
+    from faults.small_model import untrained_model
     from stages.learning.model_file import load_model
     from stages.learning.onnx_graph import to_onnx
 

@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import speech_like
-from page_project import LANGUAGES, Served, page_project, serve, start, temporary
+from page_project import LANGUAGES, page_project
 
 from app.page.experiments import digest
 from app.page.guard import allowed_host
+from faults.served import Served, serve, start, temporary
 
 
 @pytest.fixture(scope="module")
@@ -266,12 +267,7 @@ def test_many_at_once_and_slow_ones_among_them(served: Served, folder: Path, cli
         one.close()
     assert served.children() == workers
     assert left_in(folder) == []
-    assert not open_uploads(served)
-
-
-def open_uploads(served: Served) -> list[str]:
-    links = [os.readlink(one) for one in Path(f"/proc/{served.process.pid}/fd").iterdir() if one.is_symlink()]
-    return [link for link in links if "deleted" in link]
+    assert not served.open_uploads()
 
 
 def test_a_worker_that_dies_is_replaced(served: Served, clip: bytes) -> None:
@@ -304,7 +300,7 @@ def test_it_ends_with_all_its_processes(folder: Path) -> None:
             children = own.children()
             assert len(children) > 1
             waiting = pool.submit(ask, own, "/api/recognise", long.getvalue())
-            while not open_uploads(own):
+            while not own.open_uploads():
                 time.sleep(0.01)
             own.process.send_signal(number)
             if number == signal.SIGINT:
@@ -402,6 +398,17 @@ def test_experiments_are_those_that_dvc_shows(served: Served, folder: Path) -> N
     values = json.loads((folder / "metrics/evaluate/metrics.json").read_text())
     for row in found["rows"]:
         assert row["scores"]["accuracy"] == [values[f"accuracy{end}"] for end in ("", "_low", "_high")]
+
+
+def test_who_waits_for_the_experiments_keeps_nobody_from_anything_else(folder: Path, tmp_path: Path) -> None:
+    """More of them than the server has threads, and DVC, which takes its time, has nothing to show."""
+    with serve(folder, "--model", str(folder / "models/export"), cwd=tmp_path) as own, ThreadPoolExecutor(60) as pool:
+        waiting = [pool.submit(ask, own, "/api/experiments") for _ in range(60)]
+        while own.open_sockets() < 61:
+            time.sleep(0.01)
+        assert ask(own, "/static/page.css")[0] == 200
+        assert not any(one.done() for one in waiting)
+        assert {fault(one.result())[1] for one in waiting} == {"dvc"}
 
 
 def revision(name: str, accuracy: float, epochs: int) -> dict[str, Any]:

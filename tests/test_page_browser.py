@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from page_project import LANGUAGES, Served, page_project, serve, temporary
+from page_project import LANGUAGES, page_project
 
 from docs.make_page_images import ARGUMENTS, find_chromium
+from faults.served import Served, serve, temporary
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make setup`")
 from playwright.sync_api import Browser, Page, expect  # noqa: E402

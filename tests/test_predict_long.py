@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import speech_like
-from test_export import SMALL, exported_model
 
 from app import Recognition, Recognizer
 from app.microphone import answers, raw_blocks
+from faults.small_model import SMALL, exported_model
 from stages.pipeline.errors import RejectedClip
 
 RATE = 16000

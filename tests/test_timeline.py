@@ -14,7 +14,6 @@ import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
-from test_export import SMALL, exported_model
 
 from app import Recognition, Recognizer, Segment, formats
 from app.explain import draw, explain
@@ -23,6 +22,7 @@ from app.predict import main
 from app.sound import SpooledSamples
 from app.speech import seconds_within, speech_stretches, stretches_of
 from app.timeline import WINDOW, Step, segments_of, smooth, steps_of
+from faults.small_model import SMALL, exported_model
 from stages.pipeline.errors import ParamsError
 from stages.pipeline.params import load_params
 from stages.resample import resample

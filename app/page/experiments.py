@@ -15,6 +15,7 @@ from stages.pipeline.errors import StorageError
 COMMITS = 10
 _TIMEOUT_SECONDS = 120.0
 _FRESH_SECONDS = 60.0
+_FAULT_FRESH_SECONDS = 5.0  # who mends it need not wait long, who asks a hundred times starts no hundred DVCs
 _METRICS = "metrics/evaluate/metrics.json"
 _PARAMS = "params.yaml"
 _SCORES = ("accuracy", "macro_f1", "ece", "cavg")
@@ -28,7 +29,8 @@ class Experiments:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._answer: dict[str, Any] = {}
-        self._read_at = float("-inf")
+        self._fault = ""
+        self._fresh_until = float("-inf")
 
     def read(self) -> dict[str, Any]:
         """{"rows": [...], "params": keys that differ}.
@@ -39,9 +41,14 @@ class Experiments:
             DVC failed or took too long.
         """
         with self._lock:
-            if time.monotonic() - self._read_at > _FRESH_SECONDS:
-                self._answer = digest(_ask_dvc())
-                self._read_at = time.monotonic()
+            if time.monotonic() > self._fresh_until:
+                try:
+                    self._answer, self._fault = digest(_ask_dvc()), ""
+                except StorageError as fault:
+                    self._fault = str(fault)
+                self._fresh_until = time.monotonic() + (_FAULT_FRESH_SECONDS if self._fault else _FRESH_SECONDS)
+            if self._fault:
+                raise StorageError(self._fault)
             return self._answer
 
 

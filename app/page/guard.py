@@ -130,7 +130,7 @@ class PatientProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, with the time limits that it lacks.
 
     uvicorn ends idle connections between requests; it waits without end for the rest of a head, and for a client that
-    does not take its answer.
+    does not take its answer, and it accepts any number of connections.
     """
 
     limits: Limits
@@ -139,6 +139,9 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            transport.abort()  # before there is no file descriptor left for those who are being answered
+            return
         self._set_limit(self.limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,20 +150,38 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        before = self.cycle
         super().data_received(data)
         if self.transport.is_closing():
             return
         in_head = self.conn.their_state is h11.IDLE
-        if in_head and not self._in_head:
+        if self.cycle is not before:
+            self._begin_request()
+        elif in_head and not self._in_head:
             self._set_limit(self.limits.head_seconds)
-        elif not in_head and self._in_head:
-            self._set_limit(self.limits.request_seconds + self.limits.flush_seconds)
         self._in_head = in_head
 
     def on_response_complete(self) -> None:
         self._set_limit(self.limits.flush_seconds)
         self._in_head = False
+        before = self.cycle
         super().on_response_complete()
+        if self.cycle is not before:  # the next request was there already
+            self._begin_request()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._set_limit(self.limits.flush_seconds)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.cycle.response_complete:
+            self._begin_request()
+
+    def _begin_request(self) -> None:
+        """Give it its own time, unless an answer before it must be taken first."""
+        if not self.flow.write_paused:
+            self._set_limit(self.limits.request_seconds + self.limits.flush_seconds)
 
     def _set_limit(self, seconds: float) -> None:
         if self._limit:

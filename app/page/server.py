@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from anyio import CapacityLimiter, to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -44,6 +45,7 @@ class Page:
         self._slots = asyncio.Semaphore(limits.uploads)
         self._waiting = 0
         self._experiments = Experiments()
+        self._one_at_a_time = CapacityLimiter(1)  # who waits for DVC must not hold the threads that others need
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
@@ -106,7 +108,7 @@ class Page:
 
     async def experiments(self, request: Request) -> Response:
         try:
-            return JSONResponse(await run_in_threadpool(self._experiments.read))
+            return JSONResponse(await to_thread.run_sync(self._experiments.read, limiter=self._one_at_a_time))
         except PipelineError as error:
             return refuse(request.scope, 500, "dvc", "The experiments cannot be listed:", f"{error}.")
 
