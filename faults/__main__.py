@@ -24,6 +24,7 @@ from faults.project import ROOT
 RESULTS = ROOT / "metrics/faults.json"
 NAMES = (
     *("media", "bombs", "injection", "names", "kills", "signals", "disk", "flips", "invariance", "models", "fuzzing"),
+    *("media", "bombs", "injection", "names", "kills", "signals", "disk", "flips", "invariance", "models", "server"),
 )
 
 

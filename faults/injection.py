@@ -43,7 +43,7 @@ def _text(template: str) -> Maker:
 
 
 _HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2.0,\n{%s}\n#EXT-X-ENDLIST\n"
-_PLAYLISTS = [
+PLAYLISTS = [
     "ffconcat version 1.0\nfile '{canary}'\n",
     "ffconcat version 1.0\nfile '{relative}'\n",
     "ffconcat version 1.0\nfile '{url}'\n",
@@ -64,7 +64,7 @@ _PLAYLISTS = [
 ]  # fmt: skip
 
 
-def _mov_reference(path: Path, canary: Path, port: int) -> None:
+def mov_reference(path: Path, canary: Path, port: int) -> None:
     """A MOV whose sound is said to lie in another file (dref with a url box)."""
     run_ffmpeg("-f", "lavfi", "-i", "sine=d=1", "-c:a", "pcm_s16le", "-f", "mov", f"file:{path}")
     content = path.read_bytes()
@@ -147,7 +147,7 @@ def _zip(name: str, mode: int = 0o100644) -> Maker:
 
 
 MAKERS: list[Maker] = [
-    *map(_text, _PLAYLISTS), _mov_reference, _matroska_link,
+    *map(_text, PLAYLISTS), mov_reference, _matroska_link,
     *map(_symlink, ("{canary}", "{relative}", "/dev/zero", "/etc/passwd", "/proc/self/mem")),
     _fifo, _socket, _device,
     *map(_named, ("http:\\\\127.0.0.1:{port}\\a", "concat:{canary}|{canary}", "-i", "-f lavfi", "pipe:0", "data:,x",

@@ -24,6 +24,7 @@ SAMPLE = {
     "invariance": (1, 4),
     "models": (3, 19),
     "fuzzing": (1000, 0),
+    "server": (48, 0),
 }
 
 

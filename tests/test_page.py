@@ -201,6 +201,9 @@ def test_host_rules() -> None:
     assert not allowed_host("192.168.1.5:8765", "127.0.0.1", 8765)
     assert not allowed_host("user@127.0.0.1:8765", "127.0.0.1", 8765)
     assert not allowed_host("127.0.0.1:99999", "127.0.0.1", 8765)
+    for end in ("?", "#", "/", "/x", "?x", "#x"):
+        assert not allowed_host(f"127.0.0.1:8765{end}", "127.0.0.1", 8765)
+    assert not allowed_host("@127.0.0.1:8765", "127.0.0.1", 8765)
     assert allowed_host("192.168.1.5:8765", "0.0.0.0", 8765)  # noqa: S104
     assert allowed_host(f"{socket.gethostname()}:8765", "0.0.0.0", 8765)  # noqa: S104
     assert not allowed_host("rebound.example:8765", "0.0.0.0", 8765)  # noqa: S104

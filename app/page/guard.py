@@ -49,12 +49,14 @@ def allowed_host(header: str, host: str, port: int) -> bool:
     On loopback, that is localhost or a loopback address. Opened to the network, any address will do as well, as no
     other site's name is one, and so will the machine's own name.
     """
+    if not set("/?#@").isdisjoint(header):
+        return False
     try:
         parts = urlsplit(f"//{header}")
         name, asked = (parts.hostname or "").lower(), parts.port or 80
     except ValueError:
         return False
-    if parts.path or parts.query or parts.fragment or parts.username is not None or asked != port:
+    if asked != port:
         return False
     if is_loopback(host):
         return is_loopback(name)
