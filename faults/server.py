@@ -181,9 +181,12 @@ def _watched(served: Served, result: Result) -> Iterator[None]:
     """Keep the largest sum of resident memory, in MB, of the server and all that it starts."""
     over = threading.Event()
 
+    def measure() -> None:
+        result.most("mb", served.resident_bytes() // 10**6)
+
     def watch() -> None:
         while not over.wait(0.1):
-            result.most("mb", served.resident_bytes() // 10**6)
+            measure()
 
     result.facts["mb_before"] = served.resident_bytes() // 10**6
     thread = threading.Thread(target=watch)
@@ -193,6 +196,7 @@ def _watched(served: Served, result: Result) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+        measure()
 
 
 def _strace(trace: Path | None) -> list[str]:
