@@ -25,6 +25,17 @@ RESULTS = ROOT / "metrics/faults.json"
 NAMES = (
     *("media", "bombs", "injection", "names", "kills", "signals", "disk", "flips", "invariance", "models", "fuzzing"),
     *("media", "bombs", "injection", "names", "kills", "signals", "disk", "flips", "invariance", "models", "server"),
+    "media",
+    "bombs",
+    "injection",
+    "names",
+    "kills",
+    "signals",
+    "disk",
+    "training",
+    "flips",
+    "invariance",
+    "models",
 )
 
 

@@ -39,6 +39,10 @@ ROWS = {
         "disk full at a random byte; EIO and ENOSPC out of write, fsync, rename",
         "never a success that is none; with room again the same bytes",
     ),
+    "training": (
+        "training killed at a random moment, a third of the times inside a checkpoint's write; then the same again",
+        "the bytes of an undisturbed run: weights, settings, curves; nothing left behind",
+    ),
     "flips": (
         "one bit flipped in a shard, its times kept",
         "found before training",

@@ -25,10 +25,13 @@ SAMPLE = {
     "models": (3, 19),
     "fuzzing": (1000, 0),
     "server": (48, 0),
+    "training": (1, 2),
 }
+SLOW = {"training"}  # TensorFlow starts three times; tests/test_train.py kills a training among the quick ones
 
 
-@pytest.mark.parametrize("name", SAMPLE)  # not disk: see "What failed" in docs/reliability.md
+# not disk: see "What failed" in docs/reliability.md
+@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow) if one in SLOW else one for one in SAMPLE])
 def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
     count, first = SAMPLE[name]
     result = importlib.import_module(f"faults.{name}").run(count, 0, tmp_path, first)
