@@ -3,8 +3,9 @@
 A fingerprint after Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): the log spectrum in
 BITS + 1 broad bands, smoothed over a quarter of a second, 25 times a second; a bit says whether the difference of two
 neighbouring bands has risen since SECONDS_APART ago. A gain cancels out, an equaliser nearly so, and codecs turn few
-bits. All words of all clips go into one sorted list: clips that share most of a word are looked at again at the lag
-that it suggests, and are copies when few of all bits of their common part differ.
+bits, hardly any of the surer half: those that are farthest from turning. All words of all clips go into one sorted
+list: clips that share a part of a word are looked at again at the lag that it suggests, and are copies when few of
+their bits differ, and fewer of those that are sure in both.
 """
 
 from __future__ import annotations
@@ -20,19 +21,28 @@ LOWEST, HIGHEST = 0.08, 0.7
 SMOOTH_SECONDS, STEP_SECONDS, SECONDS_APART = 0.24, 0.04, 0.16
 SILENT_BELOW_DB = 30.0  # of a clip's loudest moments: what lies lower is the codec's own
 LEAST_SECONDS, LEAST_SHARE = 1.0, 0.5  # common sound, and its share of the shorter clip
-# Share of the bits that may differ. Distinct clips come to a half, give or take the more the less sound they share.
-MOST_ERRORS, CHANCE_ERRORS, SPREAD_IN_A_SECOND = 0.25, 0.5, 0.35
-PART = 0.75  # of a word's bits that must be the same for a second look: the lower or the upper ones
-MANY_WORDS = 3_000_000  # 12,000 clips of 10 s: from here on all bits must be, or second looks would take hours
+# Of the bits that may differ, the mean of their shares among all and among the sure ones. The less sound is shared, the
+# fewer: distinct clips of one synthesised voice, which raises and drops itself in one way, come to .18 in 2 s.
+MOST_ERRORS, FEWER, FEWER_IN_A_SECOND = 0.18, 0.27, 0.17
+# Bits of a word, the lower or the upper ones, that must be the same for a second look: in a larger corpus more of them,
+# or it would take hours. PART_OF_A_MILLION for a million words: 4,000 clips of 10 s.
+PART_OF_A_MILLION, LEAST_PART = 19, 16
 _BUCKET = 64  # pairs of clips that share one word; a commoner word says little
+_GLANCES, _GLANCE_ERRORS = 16, 0.3  # steps that are compared first
+_AT_ONCE = 100_000  # pairs, so that they stay in the processor's cache
 LEAST_BITS = 12  # a coarser spectrum would find copies everywhere
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """One clip. words : (steps,) uint32; sounding : (steps,) bool, False where it is silent."""
+    """One clip.
+
+    words : (steps,) uint32; sure : (steps,) uint32, the surer half of their bits; sounding : (steps,) bool, False where
+    it is silent
+    """
 
     words: np.ndarray
+    sure: np.ndarray
     sounding: np.ndarray
 
 
@@ -80,14 +90,18 @@ class Grid:
     def fingerprint(self, broad: np.ndarray) -> Fingerprint:
         """Of all of a clip's `broaden`ed frames: (steps, bits + 1)."""
         if len(broad) < self.width + self.apart:
-            return Fingerprint(np.empty(0, np.uint32), np.empty(0, bool))
+            return Fingerprint(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, bool))
         total = np.cumsum(np.concatenate([np.zeros((1, broad.shape[1])), broad]), axis=0)
         smooth = (total[self.width :] - total[: -self.width]) / self.width  # (steps - width + 1, bits + 1)
         slope = np.diff(smooth, axis=1)
-        rises = slope[self.apart :] > slope[: -self.apart]  # (n, bits)
-        words = rises @ (1 << np.arange(self.bits, dtype=np.int64))
+        rise = slope[self.apart :] - slope[: -self.apart]  # (n, bits)
+        places = 1 << np.arange(self.bits, dtype=np.int64)
+        words = ((rise > 0) @ places).astype(np.uint32)
+        height = np.abs(rise)
+        middle = np.partition(height, self.bits // 2, axis=1)[:, self.bits // 2]
+        sure = ((height >= middle[:, None]) @ places).astype(np.uint32)
         level = smooth.mean(axis=1)[self.apart :]
-        return Fingerprint(words.astype(np.uint32), level > level.max() - SILENT_BELOW_DB)
+        return Fingerprint(words, sure, level > level.max() - SILENT_BELOW_DB)
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,8 @@ class Copy:
     """Two clips with the same sound.
 
     first, second : their numbers, first < second; lag_seconds : by how much later the sound stands in the second;
-    errors : share of the bits that differ; seconds : of common sound.
+    errors : mean of the shares of differing bits among all and among the sure ones;
+    seconds : of common sound.
     """
 
     first: int
@@ -114,32 +129,85 @@ def find_copies(prints: Sequence[Fingerprint], side: np.ndarray, grid: Grid) -> 
     if not grid.checks:
         return []
     found: dict[tuple[int, int], Copy] = {}
-    for first, second, lag in _candidates(prints, side, grid.bits):
-        match = _compare(prints[first], prints[second], lag, grid)
-        if match and ((first, second) not in found or match[0] < found[first, second].errors):
-            found[first, second] = Copy(first, second, lag * grid.step_seconds, *match)
+    for first, second, about in _candidates(prints, side, grid.bits):
+        for lag in (about - 1, about, about + 1):
+            match = _compare(prints[first], prints[second], lag, grid)
+            if match and ((first, second) not in found or match[0] < found[first, second].errors):
+                found[first, second] = Copy(first, second, lag * grid.step_seconds, *match)
     return sorted(found.values(), key=lambda copy: (copy.errors, copy.first, copy.second))
 
 
 def _candidates(prints: Sequence[Fingerprint], side: np.ndarray, bits: int) -> Iterator[tuple[int, int, int]]:
-    """(first, second, lag in steps) of clips on different sides that share a part of a word, each once."""
-    words = np.concatenate([one.words[one.sounding] for one in prints])
-    step = np.concatenate([np.flatnonzero(one.sounding).astype(np.int32) for one in prints])
-    clip = np.repeat(np.arange(len(prints), dtype=np.int32), [int(one.sounding.sum()) for one in prints])
-    part = round(PART * bits) if len(words) < MANY_WORDS else bits
+    """(first, second, lag in steps), each once, of clips on two sides that share part of a word and look alike."""
+    steps = _Steps.of(prints)
+    part = _part(len(steps.heard), bits)
     found: list[np.ndarray] = []
     for shift in sorted({0, bits - part}):  # the lower bands, the upper ones
-        found += _same_words((words >> shift) & ((1 << part) - 1), clip, step, side)
+        words = (steps.words[steps.heard] >> shift) & ((1 << part) - 1)
+        found += [pairs[steps.alike(pairs)] for pairs in _same_words(words, steps, side)]
     if found:
         yield from np.unique(np.concatenate(found), axis=0).tolist()
 
 
-def _same_words(words: np.ndarray, clip: np.ndarray, step: np.ndarray, side: np.ndarray) -> list[np.ndarray]:
+def _part(words: int, bits: int) -> int:
+    """Bits that make a candidate in a corpus of so many words: two more for twice as many words."""
+    wanted = PART_OF_A_MILLION + round(2 * np.log2(max(1, words) / 1e6))
+    return int(min(bits, max(LEAST_PART, wanted)))
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of all clips, one after another.
+
+    words, sure, sounding : (steps,) as in Fingerprint; heard : where `sounding`; clip : (heard,) the clip's number;
+    begin, length : (clips,) where each clip's steps are
+    """
+
+    words: np.ndarray
+    sure: np.ndarray
+    sounding: np.ndarray
+    heard: np.ndarray
+    clip: np.ndarray
+    begin: np.ndarray
+    length: np.ndarray
+
+    @classmethod
+    def of(cls, prints: Sequence[Fingerprint]) -> _Steps:
+        sounding = np.concatenate([one.sounding for one in prints])
+        length = np.array([len(one.words) for one in prints], np.int32)
+        heard = np.flatnonzero(sounding).astype(np.int32)
+        return cls(
+            np.concatenate([one.words for one in prints]),
+            np.concatenate([one.sure for one in prints]),
+            sounding,
+            heard,
+            np.repeat(np.arange(len(prints), dtype=np.int32), length)[heard],
+            (np.cumsum(length) - length).astype(np.int32),
+            length,
+        )
+
+    def alike(self, pairs: np.ndarray) -> np.ndarray:
+        """Whether two clips look alike at a few steps of what they share: (n, 3) -> (n,) bool. Few distinct ones do."""
+        first, second, lag = pairs.T
+        start = np.maximum(0, -lag)
+        common = np.minimum(self.length[first], self.length[second] - lag) - start
+        errors, bits = np.zeros(len(pairs), np.int32), np.zeros(len(pairs), np.int32)
+        for glance in range(_GLANCES):
+            at = start + common * (2 * glance + 1) // (2 * _GLANCES)
+            a, b = self.begin[first] + at, self.begin[second] + at + lag
+            both = np.where(self.sounding[a] | self.sounding[b], self.sure[a] & self.sure[b], 0)
+            errors += np.bitwise_count((self.words[a] ^ self.words[b]) & both)
+            bits += np.bitwise_count(both)
+        out: np.ndarray = errors <= _GLANCE_ERRORS * bits
+        return out
+
+
+def _same_words(words: np.ndarray, steps: _Steps, side: np.ndarray) -> Iterator[np.ndarray]:
     """Arrays (n, 3) of first clip, second clip and lag where two clips on different sides share a word."""
     order = np.argsort(words, kind="stable")
-    words, clip, step = words[order], clip[order], step[order]
+    words, clip = words[order], steps.clip[order]
+    step = steps.heard[order] - steps.begin[clip]
     sides = side[clip]
-    found = []
     # Each place in the list with the next ones that hold the same word: linear, however common the word is.
     alive = np.arange(len(words))
     for ahead in range(1, _BUCKET):
@@ -148,9 +216,9 @@ def _same_words(words: np.ndarray, clip: np.ndarray, step: np.ndarray, side: np.
         if not len(alive):
             break
         at = alive[sides[alive + ahead] != sides[alive]]
-        lag = step[at + ahead] - step[at]
-        found.append(np.stack([clip[at], clip[at + ahead], lag], axis=1))  # the sort is stable: the first is lower
-    return found
+        for some in np.array_split(at, 1 + len(at) // _AT_ONCE):
+            lag = step[some + ahead] - step[some]
+            yield np.stack([clip[some], clip[some + ahead], lag], axis=1)  # the sort is stable: the first is lower
 
 
 def _compare(a: Fingerprint, b: Fingerprint, lag: int, grid: Grid) -> tuple[float, float] | None:
@@ -161,10 +229,12 @@ def _compare(a: Fingerprint, b: Fingerprint, lag: int, grid: Grid) -> tuple[floa
         return None
     mine, other = slice(start, stop), slice(start + lag, stop + lag)
     heard = a.sounding[mine] | b.sounding[other]
-    n = int(heard.sum())
-    if n < least:
+    differ = (a.words[mine] ^ b.words[other])[heard]
+    sure = (a.sure[mine] & b.sure[other])[heard]
+    n, sure_bits = len(differ), int(np.bitwise_count(sure).sum())
+    if n < least or not sure_bits:
         return None
-    errors = int(np.bitwise_count((a.words[mine] ^ b.words[other])[heard]).sum()) / (grid.bits * n)
+    errors = int(np.bitwise_count(differ).sum()) / (2 * grid.bits * n)
+    errors += int(np.bitwise_count(differ & sure).sum()) / (2 * sure_bits)
     seconds = n * grid.step_seconds
-    most = min(MOST_ERRORS, CHANCE_ERRORS - SPREAD_IN_A_SECOND / seconds**0.5)
-    return (errors, seconds) if errors <= most else None
+    return (errors, seconds) if errors <= min(MOST_ERRORS, FEWER - FEWER_IN_A_SECOND / seconds**0.5) else None
