@@ -34,6 +34,7 @@ NAMES = (
     "disk",
     "training",
     "flips",
+    "duplicates",
     "invariance",
     "models",
 )

@@ -47,6 +47,10 @@ ROWS = {
         "one bit flipped in a shard, its times kept",
         "found before training",
     ),
+    "duplicates": (
+        "copies planted in another split: other container, re-encoded, softer, cut, faded, over a telephone",
+        "all found; no false alarm in 10,000 distinct clips",
+    ),
     "invariance": (
         "workers, order, locale, time zone, hash seed, threads, umask, user",
         "one tree of hashes",

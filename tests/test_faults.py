@@ -26,6 +26,7 @@ SAMPLE = {
     "fuzzing": (1000, 0),
     "server": (48, 0),
     "training": (1, 2),
+    "duplicates": (1, 5),
 }
 SLOW = {"training"}  # TensorFlow starts three times; tests/test_train.py kills a training among the quick ones
 
