@@ -62,6 +62,7 @@ ROWS = {
     "fuzzing": (
         "fuzzing: generated and mutated params, manifests, users' tables, quarantines, shards",
         "read, or refused in words: no other error, no crash, 10 s of CPU time and 256 MB at most",
+    ),
     "server": (
         "requests to the page, 50 at once: hostile uploads, lying lengths, other sites, slow clients, good ones",
         "answered or closed in time, good ones as ever; no file, socket or thread left; 1 GB at most",

@@ -20,6 +20,7 @@ SAMPLE = {
     "names": (60, 0),
     "kills": (2, 2),
     "signals": (1, 0),
+    "disk": (1, 12),
     "flips": (20, 0),
     "invariance": (1, 4),
     "models": (3, 19),
@@ -31,7 +32,6 @@ SAMPLE = {
 SLOW = {"training"}  # TensorFlow starts three times; tests/test_train.py kills a training among the quick ones
 
 
-# not disk: see "What failed" in docs/reliability.md
 @pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow) if one in SLOW else one for one in SAMPLE])
 def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
     count, first = SAMPLE[name]
