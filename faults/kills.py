@@ -1,15 +1,18 @@
 """SIGKILL at a random moment of a data stage, then the same command again at once.
 
-Whom it hits goes in turn: the stage's whole group, the stage alone, one worker, one ffmpeg.
+Whom it hits goes in turn: the stage's whole group, the stage alone, one worker, one ffmpeg, and dvc alone, which
+leaves its stage at work.
 
 Must hold: the same bytes as an undisturbed run; what was finished is not done again; while the old run still works, a
-second one leaves with status 75 and names it; no unfinished file stays.
+second one leaves with status 75 and names it; no unfinished file stays, and no lock that stops the next run.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -21,13 +24,13 @@ from faults.project import Project, mixed_corpus
 from faults.result import Result, must
 
 FULL = 200
-WHOM = ("group", "stage", "worker", "ffmpeg")
+WHOM = ("group", "stage", "worker", "ffmpeg", "dvc")
 OUTS = ("data/decoded",)
 
 
 def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
     """One project; its decode stage is killed and run again for each fault."""
-    result = Result()
+    result = Result(facts={"second_runs_that_left": 0})
     corpus = mixed_corpus(workdir / "corpus")
     project = Project(workdir / "project", corpus)
     project.set(manifest={"clips_per_shard": 2}, execution={"workers": 2})
@@ -45,14 +48,14 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
         ]:
             path.unlink()
         with result.attempt(number, f"{whom} after {after:.2f} s"):
-            _one(project, whom, after)
+            (_dvc if whom == "dvc" else _one)(project, whom, after, result)
             must(project.hashes(*OUTS) == good, "other bytes than those of an undisturbed run")
             left = list((project.folder / "data").rglob("*.tmp"))
             must(not left, f"left behind: {left[:2]}")
     return result
 
 
-def _one(project: Project, whom: str, after: float) -> None:
+def _one(project: Project, whom: str, after: float, result: Result) -> None:
     process = project.start("python", "-m", "stages.decode")
     time.sleep(after)
     hit = _kill(process.pid, whom)
@@ -62,17 +65,73 @@ def _one(project: Project, whom: str, after: float) -> None:
         expected = {0, 74} if hit else {0}
         must(process.returncode in expected, f"status {process.returncode}: {output[-300:]}")
         must("Traceback" not in output, output[-400:])
-    done = {path: path.stat().st_mtime_ns for path in _finished(project)}
-    for _ in range(100):
-        with project.start("python", "-m", "stages.decode") as again:
-            output, _ = again.communicate(timeout=120)
-        if again.returncode != 75:
-            break
-        must(re.search(r"running here as process \d+", output), output)
-        time.sleep(0.1)
-    must(again.returncode == 0, f"the run after it: status {again.returncode}: {output[-300:]}")
-    must({path: path.stat().st_mtime_ns for path in done} == done, "finished shards were made again")
+    _run_again(project, ("python", "-m", "stages.decode"), result)
     process.communicate(timeout=60)
+
+
+def _dvc(project: Project, whom: str, after: float, result: Result) -> None:
+    """Kill dvc while its stage works; the stage must go on alone, and a second run say so and leave.
+
+    The stage is held up meanwhile, as by a slow disk: it would often be done before the second dvc has started.
+    """
+    if not (project.folder / ".dvc").exists():
+        project.with_dvc()
+    (project.folder / "dvc.lock").unlink(missing_ok=True)  # or it would take the result from its cache
+    shutil.rmtree(project.folder / ".dvc/cache", ignore_errors=True)
+    process = project.start("dvc", "repro", "-s", "decode")
+    while process.poll() is None and not _stages(process.pid):
+        time.sleep(0.01)
+    time.sleep(after)
+    left = _stages(process.pid)
+    for stage in left:
+        with suppress(ProcessLookupError):
+            os.kill(stage, signal.SIGSTOP)
+    at_work = _owner(project)
+    process.kill()
+    process.wait()  # or DVC finds the dead process in the process table and waits for it
+    try:
+        named = _run_again(project, ("dvc", "repro", "-s", "decode"), result, times=1)
+        must(named == at_work, f"at work: {at_work}; named by the second run: {named}")
+    finally:
+        for stage in left:
+            with suppress(ProcessLookupError):
+                os.kill(stage, signal.SIGCONT)
+    _run_again(project, ("dvc", "repro", "-s", "decode"), result)
+    process.communicate(timeout=60)
+
+
+def _owner(project: Project) -> set[int]:
+    """The process that holds the stage's lock, if one does; to be asked while none can be about to take it."""
+    with (project.folder / "data/.locks/decode.lock").open(encoding="ascii") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {int(handle.read())}
+    return set()
+
+
+def _stages(pid: int) -> list[int]:
+    return [child for child in children(pid) if "stages.decode" in command_of(child)]
+
+
+def _run_again(project: Project, command: tuple[str, ...], result: Result, times: int = 100) -> set[int]:
+    """Until it is done, which is at once unless the old run still works, or `times`; whom it named as at work."""
+    done = {path: path.stat().st_mtime_ns for path in _finished(project)}
+    named: set[int] = set()
+    for _ in range(times):
+        with project.start(*command) as again:
+            output, _ = again.communicate(timeout=120)
+        must("Traceback" not in output, output[-400:])
+        if again.returncode != 75 and "exited with 75" not in output:
+            must(again.returncode == 0, f"the run after it: status {again.returncode}: {output[-300:]}")
+            must({path: path.stat().st_mtime_ns for path in done} == done, "finished shards were made again")
+            return named
+        named.update(int(number) for number in re.findall(r"running here as process (\d+)", output))
+        must(named, output)
+        result.facts["second_runs_that_left"] = int(result.facts["second_runs_that_left"]) + 1
+        time.sleep(0.1)
+    must(times == 1, f"still at work after {times} tries: {output[-300:]}")
+    return named
 
 
 def _finished(project: Project) -> set[Path]:

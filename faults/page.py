@@ -28,7 +28,7 @@ ROWS = {
         "none lost; reports in UTF-8; no formula in a CSV",
     ),
     "kills": (
-        "SIGKILL at a random moment: the group, the stage, a worker, ffmpeg; then the same again",
+        "SIGKILL at a random moment: the group, the stage, a worker, ffmpeg, dvc alone; then the same again",
         "the bytes of an undisturbed run; nothing finished is done again; never two writers",
     ),
     "signals": (

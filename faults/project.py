@@ -49,6 +49,12 @@ class Project:
             shutil.copy(ROOT / name, folder / name)
         self.set()
 
+    def with_dvc(self) -> None:
+        """Make it a Git and DVC repository."""
+        self.run("git", "init", "-q")
+        self.run("dvc", "init", "-q")
+        shutil.copy(ROOT / ".dvc/config", self.folder / ".dvc/config")
+
     def set(self, **changes: Any) -> None:
         """Change params.yaml: set(resize={"width": 96})."""
         self.values = merged(self.values, changes)
