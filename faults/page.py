@@ -65,7 +65,7 @@ ROWS = {
     ),
     "server": (
         "requests to the page, 50 at once: hostile uploads, lying lengths, other sites, slow clients, good ones",
-        "answered or closed in time, good ones as ever; no file, socket or thread left; 1 GB at most",
+        "answered or closed in time, good ones as ever; no file, socket or thread left; 700 MB at most",
     ),
 }
 _BLOCK = re.compile(r"(<!-- faults -->\n)(.*?)(<!-- /faults -->)", re.DOTALL)

@@ -38,7 +38,7 @@ from stages.pipeline.shards import Item, Signal
 
 FULL = 1000
 AT_ONCE = 50
-MOST_MB = 1000
+MOST_MB = 700
 _MEGABYTES = 8
 _SECRET = "what no answer may tell"  # noqa: S105 - it is looked for, it opens nothing
 _TOLD = (_SECRET.encode(), b"root:x:", b"import annotations")
@@ -82,6 +82,7 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
             # threads end when they have idled for ten seconds: a sample does not wait for that
             _settle(served, site, before, before[1] if count > AT_ONCE else 1000)
             must([file_hashes(folder, ".") for folder in (project, home)] == hashes, "files of project or home changed")
+            result.facts["mb_after"] = served.resident_bytes() // 10**6
             left = sorted(map(str, temporary(project).rglob("*")))
             must(not left, f"left in the temporary folder: {left}")
             must(int(result.facts["mb"]) <= MOST_MB, f"{result.facts['mb']} MB at its largest, {MOST_MB} are let")
