@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from faults.project import ROOT
@@ -35,7 +36,7 @@ def pinned(lock: str) -> dict[str, list[str]]:
     """Normalised name -> versions; there are several where the platform decides."""
     found: dict[str, list[str]] = {}
     for name, version in _PINNED.findall(lock):
-        found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), []).append(version)
+        found.setdefault(canonicalize_name(name), []).append(version)
     return found
 
 
@@ -45,7 +46,7 @@ def applies(advisory: dict[str, Any], name: str, version: str) -> bool:
         return False
     for affected in advisory.get("affected", []):
         package = affected.get("package", {})
-        if package.get("ecosystem") != "PyPI" or re.sub(r"[-_.]+", "-", package.get("name", "")).lower() != name:
+        if package.get("ecosystem") != "PyPI" or canonicalize_name(package.get("name", "")) != name:
             continue
         if version in affected.get("versions", []):
             return True

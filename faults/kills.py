@@ -148,12 +148,17 @@ def _go(project: Project, command: tuple[str, ...]) -> tuple[int, str]:
     return process.returncode, output
 
 
+def mends(output: str) -> list[str]:
+    """The commands that the doctor printed."""
+    return re.findall(r"^ +mend: (.*)$", output, re.MULTILINE)
+
+
 def _mend(project: Project) -> None:
     """Do what `make doctor` prints for DVC's own files."""
     _, output = _go(project, ("env", f"PYTHONPATH={ROOT}", "python", "-m", "app.doctor"))
-    mends = [mend for mend in re.findall(r"^ +mend: (.*)$", output, re.MULTILINE) if _DVCS_FILE.search(mend)]
-    must(mends, f"the doctor knows no mend: {output[-600:]}")
-    for mend in mends:
+    found = [mend for mend in mends(output) if _DVCS_FILE.search(mend)]
+    must(found, f"the doctor knows no mend: {output[-600:]}")
+    for mend in found:
         project.run("bash", "-c", mend)
 
 

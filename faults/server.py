@@ -40,6 +40,7 @@ FULL = 1000
 AT_ONCE = 50
 MOST_MB = 700
 _MEGABYTES = 8
+_PICTURE_BYTES = 12_000_000
 _SECRET = "what no answer may tell"  # noqa: S105 - it is looked for, it opens nothing
 _TOLD = (_SECRET.encode(), b"root:x:", b"import annotations")
 _SETTLED_SECONDS = 60.0  # in which what was begun must have ended
@@ -94,9 +95,6 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
             _check_trace(trace.read_text(errors="replace"), temporary(project), project)
     result.facts["strace"] = "yes" if trace else "no"
     return result
-
-
-_PICTURE_BYTES = 12_000_000
 
 
 def _make_project(folder: Path) -> str:

@@ -18,12 +18,9 @@ from conftest import ROOT, Project
 
 from app.doctor import disk, repository, set_up
 from app.doctor.finding import FAULT, OK, WARNING, Finding
+from faults.kills import mends
 
 MakeProject = Callable[..., Project]
-
-
-def mends(output: str) -> list[str]:
-    return re.findall(r"^ +mend: (.*)$", output, re.MULTILINE)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import Project, speech_like, write_corpus
 
+from faults.signals import processes_in
+
 MakeProject = Callable[..., Project]
 DATA_STAGES = ("decode", "resample", "logmel", "resize")
 OUTS = ("data/decoded", "data/resampled", "data/logmel", "data/features")
@@ -27,18 +29,6 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
 
 def finished(project: Project, stage: str = "decode") -> set[Path]:
     return set((project.folder / "data/.reuse" / stage).glob("*/[!.]*.h5"))
-
-
-def processes_in(folder: Path) -> list[int]:
-    """Processes whose working directory is `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and os.readlink(entry / "cwd") == str(folder):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 def test_killed_run_goes_on_where_it_was(many_shards: Project, tmp_path: Path) -> None:
