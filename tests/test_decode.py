@@ -20,7 +20,7 @@ from conftest import ROOT, make_params, speech_like
 from faults.bombs import cover, flac
 from stages.decode import decode_file, mix_to_mono, to_int16
 from stages.pipeline.errors import ParamsError, RejectedClip, StorageError
-from stages.pipeline.ffmpeg_pipe import command, find_ffmpeg, pcm_blocks, plain_command
+from stages.pipeline.ffmpeg_pipe import command, ffmpeg_version, find_ffmpeg, pcm_blocks, plain_command
 
 PARAMS = make_params().decode
 FFMPEG = find_ffmpeg()
@@ -266,6 +266,36 @@ def test_missing_file_and_missing_ffmpeg(tmp_path: Path) -> None:
         decode_file(tmp_path / "gone.wav", PARAMS)
     with pytest.raises(ParamsError, match=r"decode\.ffmpeg"):
         find_ffmpeg(str(tmp_path / "ffmpeg"))
+
+
+@pytest.mark.parametrize(
+    ("does", "error", "words"),
+    [
+        ("kill -9 $$", StorageError, "was killed"),
+        ("exit 3", ParamsError, r"tells no version \(status 3\).*decode\.ffmpeg"),
+        ("", ParamsError, r"tells no version \(status 0\)"),
+    ],
+)
+def test_ffmpeg_that_tells_no_version(tmp_path: Path, does: str, error: type[Exception], words: str) -> None:
+    binary = tmp_path / "ffmpeg"
+    binary.write_text(f"#!/bin/sh\n{does}\n")
+    binary.chmod(0o755)
+    with pytest.raises(error, match=words):
+        ffmpeg_version(str(binary))
+    binary.write_bytes(b"\x7fELF, of another machine")
+    with pytest.raises(ParamsError, match=r"does not start.*decode\.ffmpeg"):
+        ffmpeg_version(f"{tmp_path}/./ffmpeg")
+
+
+def test_the_carried_ffmpeg_is_found_though_every_one_that_runs_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import subprocess; from stages.pipeline.ffmpeg_pipe import find_ffmpeg\n"
+        "def killed(*args, **kwargs): raise subprocess.CalledProcessError(-9, 'ffmpeg')\n"
+        "subprocess.check_call = subprocess.run = killed\n"
+        "print(find_ffmpeg())"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert out.stdout.strip() == FFMPEG
 
 
 def test_without_ffmpeg_python_the_command_is_the_same() -> None:

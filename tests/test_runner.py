@@ -210,6 +210,58 @@ def test_workers_do_not_hear_ctrl_c(many_shards: Project) -> None:
     assert all(mask and int(mask[1], 16) >> (signal.SIGINT - 1) & 1 for mask in masks)
 
 
+DEAF = """
+import multiprocessing, os, signal, sys, types
+from stages.pipeline.backends import in_processes
+from stages.pipeline.runner import stage_main
+
+def run(params):
+    assert sorted(in_processes(abs, [-1, 2, -3], 2, in_order=False)) == [1, 2, 3]
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGSTOP)
+
+sys.modules["stages.deaf"] = types.ModuleType("stages.deaf")
+sys.modules["stages.deaf"].run = run
+sys.exit(stage_main("deaf"))
+"""
+
+
+def test_worker_that_does_not_hear_holds_up_no_end(make_project: MakeProject) -> None:
+    project = make_project()
+    run = project.start("python", "-c", DEAF)
+    try:
+        output, _ = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert (run.returncode, output) == (0, "")
+    assert not processes_in(project.folder)
+
+
+LOG_LOST = """
+import io, os, sys
+from stages.pipeline.runner import stage_main
+
+class FullAtFirst(io.StringIO):
+    failed = False
+
+    def write(self, text):
+        if not self.failed:
+            self.failed = True
+            raise OSError(28, os.strerror(28))
+        return sys.stdout.write(text)
+
+sys.stderr = FullAtFirst()
+sys.exit(stage_main("decode"))
+"""
+
+
+def test_log_that_cannot_be_written_stops_no_stage(many_shards: Project) -> None:
+    output = many_shards.run("python", "-c", LOG_LOST)
+    assert "found in the reuse store" not in output  # the line that was lost
+    assert "shards done" in output
+    assert "Traceback" not in output
+
+
 def is_worker(pid: int, parent: int) -> bool:
     try:
         status = Path(f"/proc/{pid}/status").read_text()

@@ -73,7 +73,7 @@ def _version(name: str) -> str | None:
 
 def ffmpeg() -> Findings:
     """The binary that decode would take starts."""
-    from stages.pipeline.errors import ParamsError
+    from stages.pipeline.errors import ParamsError, PipelineError
     from stages.pipeline.ffmpeg_pipe import ffmpeg_version, find_ffmpeg
     from stages.pipeline.params import load_params
 
@@ -83,17 +83,13 @@ def ffmpeg() -> Findings:
         named = ""  # told by another check
     try:
         binary = find_ffmpeg(named)
-        version = ffmpeg_version(binary)
     except ParamsError as error:
         yield fault(str(error), "pip install imageio-ffmpeg  # or name one in params.yaml: decode.ffmpeg")
         return
-    except (OSError, subprocess.TimeoutExpired) as error:
-        yield fault(f"ffmpeg does not start: {error}", EDIT_FFMPEG)
-        return
-    if version:
-        yield ok(f"{version.split(' Copyright')[0]} ({binary})")
-    else:
-        yield fault(f"{binary} gives no version", EDIT_FFMPEG)
+    try:
+        yield ok(f"{ffmpeg_version(binary).split(' Copyright')[0]} ({binary})")
+    except PipelineError as error:
+        yield fault(str(error), EDIT_FFMPEG)
 
 
 def processors() -> Findings:

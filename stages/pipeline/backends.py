@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -75,6 +77,16 @@ def in_processes(
             "did for want of memory (fewer execution.workers need less), or a recording that its decoder cannot "
             "stand. Finished shards are kept; run `dvc repro` again"
         ) from None
+
+
+def end_workers() -> None:
+    """Kill the processes that worked for this one: what they made is on disk, and they have nothing left to do.
+
+    Else this process would ask them to end and wait, for ever where one does not hear it.
+    """
+    for process in multiprocessing.active_children():
+        if process.pid:  # loky's processes have no kill() of their own
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def run_tasks_here(

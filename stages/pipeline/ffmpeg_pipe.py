@@ -63,24 +63,42 @@ def find_ffmpeg(named: str = "") -> str:
         if not Path(named).is_file() or not os.access(named, os.X_OK):
             raise ParamsError(f"decode.ffmpeg: expected the path of an ffmpeg binary, received {named!r}")
         return named
-    try:
-        import imageio_ffmpeg  # larger than all that predict needs; an installation for predict alone does without
+    with suppress(ImportError):  # it is larger than all that predict needs; an installation for that does without
+        import imageio_ffmpeg
 
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except (ImportError, RuntimeError) as error:
-        if found := shutil.which("ffmpeg"):
-            return found
-        raise ParamsError(
-            f"no ffmpeg: imageio-ffmpeg carries none for this machine ({error}), and there is none on the PATH; "
-            "install one, or name it in decode.ffmpeg"
-        ) from None
+        # get_ffmpeg_exe() would run it first, and take the PATH's where somebody kills it meanwhile: another decoder
+        if carried := sorted(Path(imageio_ffmpeg.__file__).parent.glob("binaries/ffmpeg-*")):
+            return str(carried[-1])
+    if found := shutil.which("ffmpeg"):
+        return found
+    raise ParamsError(
+        "no ffmpeg: imageio-ffmpeg carries none for this machine, and there is none on the PATH; install one, or name "
+        "it in decode.ffmpeg"
+    )
 
 
 @cache
 def ffmpeg_version(binary: str) -> str:
-    """First line of `ffmpeg -version`, a part of the shards' keys."""
-    out = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False, timeout=60).stdout
-    return out.partition("\n")[0]
+    """First line of `ffmpeg -version`, a part of the shards' keys.
+
+    Raises
+    ------
+    ParamsError
+        That is no ffmpeg that runs on this machine.
+    StorageError
+        Somebody killed it, or it did not answer in a minute.
+    """
+    try:
+        done = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise StorageError(f"{binary} did not tell its version within 60 s; run `dvc repro` again") from None
+    except OSError as error:
+        raise ParamsError(f"ffmpeg does not start: {error}; name another one in decode.ffmpeg") from None
+    _check_killed(done.returncode)
+    version = done.stdout.partition("\n")[0]
+    if done.returncode or not version:
+        raise ParamsError(f"{binary} tells no version (status {done.returncode}); name another one in decode.ffmpeg")
+    return version
 
 
 def command(binary: str, path: str, max_seconds: float) -> list[str]:
@@ -196,6 +214,10 @@ def _check_end(status: int) -> None:
     """Raise where ffmpeg was ended by a signal; its own errors show in what arrives."""
     if status in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL):
         raise RejectedClip("undecodable", f"ffmpeg crashed on it (signal {-status})")
+    _check_killed(status)
+
+
+def _check_killed(status: int) -> None:
     if status < 0:
         raise StorageError(
             f"ffmpeg was killed (signal {-status}), by somebody or for want of memory; free some memory, set fewer "

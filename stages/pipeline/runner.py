@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from stages.pipeline.account import account
-from stages.pipeline.backends import run_tasks
+from stages.pipeline.backends import end_workers, run_tasks
 from stages.pipeline.donors import ClipWriter, Place, find_places
 from stages.pipeline.errors import PipelineError, StorageError
 from stages.pipeline.files import sha256_of_file, sha256_of_json
@@ -96,6 +96,7 @@ def _code(module: str) -> str:
 def stage_main(stage: str) -> int:
     """The frame around every stage's `run(params)`: log, params, lock; an error is one message and an exit code."""
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
+    logging.raiseExceptions = False  # a log that cannot be written, to a full disk or a closed pipe, stops no stage
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -113,6 +114,8 @@ def stage_main(stage: str) -> int:
             error,
         )
         return StorageError.exit_code
+    finally:
+        end_workers()
     return 0
 
 
