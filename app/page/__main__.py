@@ -24,6 +24,7 @@ from typing import NoReturn
 
 from app.recognizer import check_model, default_model, usable_cores
 from stages.pipeline.errors import LockedError, ParamsError, PipelineError, StorageError
+from stages.pipeline.loopback import is_loopback
 
 PORT = 8765
 
@@ -48,7 +49,7 @@ def _serve(options: argparse.Namespace) -> None:
     try:
         import uvicorn
 
-        from app.page.guard import is_loopback, protocol
+        from app.page.guard import protocol
         from app.page.limits import Limits
         from app.page.server import application
     except ImportError as error:

@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 from stages.learning.intervals import Interval, draws_of_groups
 
 LOWEST, HIGHEST = 0.02, 50.0
+_DIGITS = 5  # of the temperature
 _GRID = 81  # temperatures at which the interval's draws are compared
 
 
@@ -62,7 +63,9 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
         return float(weights @ tempered_loss(scores, labels, float(np.exp(log_temperature))))
 
     bounds = (np.log(LOWEST), np.log(HIGHEST))  # convex in 1 / temperature: there is one minimum
-    value = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 10.0**-_DIGITS}).x
+    # rounded to what the search can tell: the digits after it depend on the processor, and dvc.lock would with them
+    value = round(float(np.exp(found)), _DIGITS)
     # the draws differ from the whole by less than a factor of four, or the split is too small to say anything
     grid = value * np.geomspace(1 / 4, 4, _GRID)
     losses = np.stack([weights * tempered_loss(scores, labels, float(t)) for t in grid], axis=1)  # (clips, grid)

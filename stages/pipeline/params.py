@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.pipeline.errors import ParamsError
+from stages.pipeline.loopback import is_loopback
 from stages.pipeline.yaml12 import load_yaml12
 
 PARAMS_FILE = Path("params.yaml")
@@ -268,7 +269,7 @@ class ExecutionParams(Section):
         host = self.scheduler_address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
         if self.backend != "dask" or self.trusted_network or not self.scheduler_address.startswith("tcp://"):
             return self
-        if host == "localhost" or host == "::1" or re.fullmatch(r"127(\.\d{1,3}){3}", host):
+        if is_loopback(host):
             return self
         raise ValueError(
             f"scheduler_address is {self.scheduler_address}, another machine without encryption, where whoever reaches "
