@@ -2,7 +2,8 @@
 
 They stand among a hundred times as many distinct clips of eSpeak's, 2 to 6 s long, all of which go through the stages
 as a user's corpus does. Of ten clips seven have a voice and a text of their own. The others are there to be mistaken:
-one shares its voice with many others, one says another's text, one has another's voice and begins with its words.
+one shares its voice with many others, one says another's text in a voice of another family, one has another's voice
+and begins with its words.
 
 Must hold: the manifest rejects the same bytes, decode the same samples, the audit names every other copy with its
 original, and nothing else.
@@ -11,6 +12,7 @@ original, and nothing else.
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from faults.sounds import run_ffmpeg
 
 if TYPE_CHECKING:
     from demo_corpus.settings import DemoParams
+    from demo_corpus.voices import VoiceDraw
 
 FULL = 100
 DISTINCT = 100  # clips for each planted one
@@ -39,6 +42,7 @@ _SHARED_VOICES = 8
 _NAMES = ("territories", "languages", "currencies", "jobs")
 # A beginning that two clips share is sound that they share: it must stay below half of the shorter one.
 _LONGEST_NAME, _SECONDS_OF_NAMES = 8, (3.0, 6.0)
+_SHORT_SENTENCE = 12  # letters; a number or a date that two clips share is less than half of one
 _WORDS = 24  # last longer than any clip
 
 Draw = np.random.Generator
@@ -100,7 +104,10 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
     corpus = workdir / "corpus"
     corpus.mkdir()
     try:
-        clips = [clip for number in range(first, first + count) for clip in _say_hundred(corpus, seed, number)]
+        if str(DEMO) not in sys.path:
+            sys.path.insert(0, str(DEMO))
+        plan = _plan(seed, (first + count) * DISTINCT)
+        clips = _say(corpus, plan, range(first * DISTINCT, len(plan)))
     except ModuleNotFoundError as error:
         return Result(skipped=f"the clips are spoken by the demo corpus's engine, which needs {error.name}")
     planted = {number: _plant(corpus, seed, number) for number in range(first, first + count)}
@@ -166,27 +173,59 @@ def _plant(corpus: Path, seed: int, number: int) -> tuple[Path, Path]:
     return copy, original
 
 
-def _say_hundred(corpus: Path, seed: int, number: int) -> list[Path]:
-    """The distinct clips of a number."""
-    if str(DEMO) not in sys.path:
-        sys.path.insert(0, str(DEMO))
-    from demo_corpus import settings, speech, voices
+@dataclass(frozen=True)
+class Clip:
+    """A distinct clip: what is said, by whom, and how long it lasts."""
+
+    language: str
+    voice: VoiceDraw
+    text: str
+    seconds: float
+
+
+def _plan(seed: int, count: int) -> list[Clip]:
+    """Clips 0 to count - 1. What a clip is depends on those before it, never on those after it.
+
+    No sentence is said twice by voices of one family: to any ear that would be the same sound.
+    """
+    from demo_corpus import settings, voices
 
     params = settings.load_params(DEMO / "params.yaml").model_copy(update={"seed": seed})
+    family = {variant: number for number, variants in enumerate(voices.FAMILIES) for variant in variants}
+    said: set[tuple[str, str, int]] = set()
     clips = []
-    for at in range(number * DISTINCT, (number + 1) * DISTINCT):
+    for at in range(count):
         # ten in a row, one of each kind, are of one language
         language, kind = params.languages[at // 10 % len(params.languages)], at % 10
-        shared = at // DISTINCT % _SHARED_VOICES
-        voice = voices.draw_voice(language, "train", shared if kind in (7, 9) else _SHARED_VOICES + at, params)
+        text = _text(language, at, kind, params)
+        if kind in (7, 9):
+            voice = voices.draw_voice(language, "train", at // DISTINCT % _SHARED_VOICES, params)
+        else:
+            number = _SHARED_VOICES + at
+            sentences = [part for part in re.split(r"[.?!] ", text) if len(part) > _SHORT_SENTENCE]
+            voice = voices.draw_voice(language, "train", number, params)
+            while said & {(language, sentence, family[voice.variant]) for sentence in sentences}:
+                number += 1_000_000  # a voice that no other clip has
+                voice = voices.draw_voice(language, "train", number, params)
+            said |= {(language, sentence, family[voice.variant]) for sentence in sentences}
         between = _SECONDS_OF_NAMES if kind in (7, 9) else _SECONDS
         seconds = float(settings.generator(seed, "seconds", at).uniform(*between))
-        sound = speech.say(_text(language, at, kind, params), voice, seconds, at, str(corpus.parent))
-        clips.append(corpus / f"{language}-{at:07d}.flac")
-        must(len(sound) > 0.9 * _SECONDS[0] * RATE_HZ, f"{clips[-1].name}: {len(sound) / RATE_HZ:.1f} s of speech")
-        soundfile.write(clips[-1], sound, RATE_HZ)
-    speech.stop()
+        clips.append(Clip(language, voice, text, seconds))
     return clips
+
+
+def _say(corpus: Path, plan: list[Clip], numbers: range) -> list[Path]:
+    from demo_corpus import speech
+
+    paths = []
+    for at in numbers:
+        clip = plan[at]
+        sound = speech.say(clip.text, clip.voice, clip.seconds, at, str(corpus.parent))
+        paths.append(corpus / f"{clip.language}-{at:07d}.flac")
+        must(len(sound) > 0.9 * _SECONDS[0] * RATE_HZ, f"{paths[-1].name}: {len(sound) / RATE_HZ:.1f} s of speech")
+        soundfile.write(paths[-1], sound, RATE_HZ)
+    speech.stop()
+    return paths
 
 
 def _text(language: str, at: int, kind: int, params: DemoParams) -> str:
@@ -196,7 +235,9 @@ def _text(language: str, at: int, kind: int, params: DemoParams) -> str:
     if kind not in (7, 9):
         return texts.compose(language, "train", f"{at - 8 if kind == 8 else at}", _WORDS, params)
     pools = words.pools(language, "train", params)
-    names = [item.text for name in _NAMES for item in pools[name] if len(item.text) <= _LONGEST_NAME]
+    names = [
+        item.text for name in _NAMES for item in pools[name] if item.text.isalpha() and len(item.text) <= _LONGEST_NAME
+    ]
     chosen = settings.generator(params.seed, "names", at).permutation(len(names))[:_WORDS]
     said = [names[i] for i in chosen]
     if kind == 9:

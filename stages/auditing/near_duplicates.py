@@ -2,10 +2,11 @@
 
 A fingerprint after Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): the log spectrum in
 BITS + 1 broad bands, smoothed over a quarter of a second, 25 times a second; a bit says whether the difference of two
-neighbouring bands has risen since SECONDS_APART ago. A gain cancels out, an equaliser nearly so, and codecs turn few
-bits, hardly any of the surer half: those that are farthest from turning. All words of all clips go into one sorted
-list: clips that share a part of a word are looked at again at the lag that it suggests, and are copies when few of
-their bits differ, and fewer of those that are sure in both.
+neighbouring bands has risen since SECONDS_APART ago. What lies far below a moment's loudest band is masked first: there
+codecs put their noise. A gain cancels out, an equaliser nearly so, and codecs turn few bits, hardly any of the surer
+half: those that are farthest from turning. The few surest bits of each word, which they are and what they say, go into
+one sorted list of all clips: two that have the same ones somewhere are looked at again at the lag that this suggests,
+and are copies when few of their bits differ, and fewer of those that are sure in both.
 """
 
 from __future__ import annotations
@@ -19,15 +20,19 @@ BITS = 32
 # Of the axis: about 300 Hz to 3.1 kHz on the default one, which a telephone leaves standing.
 LOWEST, HIGHEST = 0.08, 0.7
 SMOOTH_SECONDS, STEP_SECONDS, SECONDS_APART = 0.24, 0.04, 0.16
+MASKED_BELOW_DB = 20.0  # of the loudest band of a moment: a floor of noise is laid there
 SILENT_BELOW_DB = 30.0  # of a clip's loudest moments: what lies lower is the codec's own
 LEAST_SECONDS, LEAST_SHARE = 1.0, 0.5  # common sound, and its share of the shorter clip
-# Of the bits that may differ, the mean of their shares among all and among the sure ones. The less sound is shared, the
-# fewer: distinct clips of one synthesised voice, which raises and drops itself in one way, come to .18 in 2 s.
-MOST_ERRORS, FEWER, FEWER_IN_A_SECOND = 0.18, 0.27, 0.17
-# Bits of a word, the lower or the upper ones, that must be the same for a second look: in a larger corpus more of them,
-# or it would take hours. PART_OF_A_MILLION for a million words: 4,000 clips of 10 s.
-PART_OF_A_MILLION, LEAST_PART = 19, 16
-_BUCKET = 64  # pairs of clips that share one word; a commoner word says little
+# Of the bits that may differ: a third of their share among all, and two thirds of that among the sure ones. The less
+# sound is shared, the fewer: distinct clips of one synthesised voice, which raises and drops itself in one way, come to
+# .147 in 2 s, copies over AMR at 12.2 kbit/s to .138 and hardly ever above .12 (faults/duplicates.py's clips).
+MOST_ERRORS, FEWER_IN_A_SECOND = 0.18, 0.07
+# Bits of a word that must be the surest and the same for a second look: in a corpus of a million words (4,000 clips of
+# 10 s) so many, and one more for twice as many words, or it would take hours.
+SUREST_OF_A_MILLION, LEAST_SUREST, MOST_SUREST = 5, 3, 12
+_PLACE_BITS = 5  # that write which bit of a word
+_DB_OF_E = 10 / np.log(10)  # a factor e in power
+_BUCKET = 64  # pairs of clips that share one key; a commoner one says little
 _GLANCES, _GLANCE_ERRORS = 16, 0.3  # steps that are compared first
 _AT_ONCE = 100_000  # pairs, so that they stay in the processor's cache
 LEAST_BITS = 12  # a coarser spectrum would find copies everywhere
@@ -37,12 +42,13 @@ LEAST_BITS = 12  # a coarser spectrum would find copies everywhere
 class Fingerprint:
     """One clip.
 
-    words : (steps,) uint32; sure : (steps,) uint32, the surer half of their bits; sounding : (steps,) bool, False where
-    it is silent
+    words : (steps,) uint32; sure : (steps,) uint32, the surer half of their bits; surest : (steps,) uint64, which
+    MOST_SUREST bits are the surest, the first of them lowest; sounding : (steps,) bool, False where it is silent
     """
 
     words: np.ndarray
     sure: np.ndarray
+    surest: np.ndarray
     sounding: np.ndarray
 
 
@@ -90,18 +96,20 @@ class Grid:
     def fingerprint(self, broad: np.ndarray) -> Fingerprint:
         """Of all of a clip's `broaden`ed frames: (steps, bits + 1)."""
         if len(broad) < self.width + self.apart:
-            return Fingerprint(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, bool))
+            return Fingerprint(*(np.empty(0, kind) for kind in (np.uint32, np.uint32, np.uint64, bool)))
         total = np.cumsum(np.concatenate([np.zeros((1, broad.shape[1])), broad]), axis=0)
         smooth = (total[self.width :] - total[: -self.width]) / self.width  # (steps - width + 1, bits + 1)
-        slope = np.diff(smooth, axis=1)
+        noise = smooth.max(axis=1, keepdims=True) - MASKED_BELOW_DB
+        slope = np.diff(np.logaddexp(smooth / _DB_OF_E, noise / _DB_OF_E) * _DB_OF_E, axis=1)  # powers added
         rise = slope[self.apart :] - slope[: -self.apart]  # (n, bits)
         places = 1 << np.arange(self.bits, dtype=np.int64)
         words = ((rise > 0) @ places).astype(np.uint32)
-        height = np.abs(rise)
-        middle = np.partition(height, self.bits // 2, axis=1)[:, self.bits // 2]
-        sure = ((height >= middle[:, None]) @ places).astype(np.uint32)
+        ranked = np.argsort(-np.abs(rise), axis=1, kind="stable")  # (n, bits), the surest first
+        sure = (places[ranked[:, : (self.bits + 1) // 2]]).sum(axis=1).astype(np.uint32)
+        shifts = _PLACE_BITS * np.arange(min(MOST_SUREST, self.bits))
+        surest = (ranked[:, :MOST_SUREST] << shifts).sum(axis=1).astype(np.uint64)
         level = smooth.mean(axis=1)[self.apart :]
-        return Fingerprint(words, sure, level > level.max() - SILENT_BELOW_DB)
+        return Fingerprint(words, sure, surest, level > level.max() - SILENT_BELOW_DB)
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Copy:
     """Two clips with the same sound.
 
     first, second : their numbers, first < second; lag_seconds : by how much later the sound stands in the second;
-    errors : mean of the shares of differing bits among all and among the sure ones;
+    errors : share of differing bits, a third of it among all and two thirds among the sure ones;
     seconds : of common sound.
     """
 
@@ -129,7 +137,7 @@ def find_copies(prints: Sequence[Fingerprint], side: np.ndarray, grid: Grid) -> 
     if not grid.checks:
         return []
     found: dict[tuple[int, int], Copy] = {}
-    for first, second, about in _candidates(prints, side, grid.bits):
+    for first, second, about in _candidates(prints, side):
         for lag in (about - 1, about, about + 1):
             match = _compare(prints[first], prints[second], lag, grid)
             if match and ((first, second) not in found or match[0] < found[first, second].errors):
@@ -137,34 +145,32 @@ def find_copies(prints: Sequence[Fingerprint], side: np.ndarray, grid: Grid) -> 
     return sorted(found.values(), key=lambda copy: (copy.errors, copy.first, copy.second))
 
 
-def _candidates(prints: Sequence[Fingerprint], side: np.ndarray, bits: int) -> Iterator[tuple[int, int, int]]:
-    """(first, second, lag in steps), each once, of clips on two sides that share part of a word and look alike."""
+def _candidates(prints: Sequence[Fingerprint], side: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """(first, second, lag in steps), each once, of clips on two sides that share a key and look alike."""
     steps = _Steps.of(prints)
-    part = _part(len(steps.heard), bits)
-    found: list[np.ndarray] = []
-    for shift in sorted({0, bits - part}):  # the lower bands, the upper ones
-        words = (steps.words[steps.heard] >> shift) & ((1 << part) - 1)
-        found += [pairs[steps.alike(pairs)] for pairs in _same_words(words, steps, side)]
+    keys = steps.keys(_surest(len(steps.heard)))
+    found = [pairs[steps.alike(pairs)] for pairs in _same_keys(keys, steps, side)]
     if found:
         yield from np.unique(np.concatenate(found), axis=0).tolist()
 
 
-def _part(words: int, bits: int) -> int:
-    """Bits that make a candidate in a corpus of so many words: two more for twice as many words."""
-    wanted = PART_OF_A_MILLION + round(2 * np.log2(max(1, words) / 1e6))
-    return int(min(bits, max(LEAST_PART, wanted)))
+def _surest(words: int) -> int:
+    """How many bits make a candidate in a corpus of so many words."""
+    wanted = SUREST_OF_A_MILLION + round(np.log2(max(1, words) / 1e6))
+    return int(min(MOST_SUREST, max(LEAST_SUREST, wanted)))
 
 
 @dataclass(frozen=True)
 class _Steps:
     """The steps of all clips, one after another.
 
-    words, sure, sounding : (steps,) as in Fingerprint; heard : where `sounding`; clip : (heard,) the clip's number;
-    begin, length : (clips,) where each clip's steps are
+    words, sure, surest, sounding : (steps,) as in Fingerprint; heard : where `sounding`; clip : (heard,) the clip's
+    number; begin, length : (clips,) where each clip's steps are
     """
 
     words: np.ndarray
     sure: np.ndarray
+    surest: np.ndarray
     sounding: np.ndarray
     heard: np.ndarray
     clip: np.ndarray
@@ -179,12 +185,22 @@ class _Steps:
         return cls(
             np.concatenate([one.words for one in prints]),
             np.concatenate([one.sure for one in prints]),
+            np.concatenate([one.surest for one in prints]),
             sounding,
             heard,
             np.repeat(np.arange(len(prints), dtype=np.int32), length)[heard],
             (np.cumsum(length) - length).astype(np.int32),
             length,
         )
+
+    def keys(self, count: int) -> np.ndarray:
+        """(heard,) uint64: which `count` bits of a word are the surest, in the upper half, and what they say."""
+        surest = self.surest[self.heard]
+        mask = np.zeros(len(surest), np.uint64)
+        for place in range(count):
+            mask |= np.uint64(1) << (surest >> np.uint64(_PLACE_BITS * place) & np.uint64(2**_PLACE_BITS - 1))
+        out: np.ndarray = mask << np.uint64(32) | self.words[self.heard] & mask
+        return out
 
     def alike(self, pairs: np.ndarray) -> np.ndarray:
         """Whether two clips look alike at a few steps of what they share: (n, 3) -> (n,) bool. Few distinct ones do."""
@@ -202,17 +218,17 @@ class _Steps:
         return out
 
 
-def _same_words(words: np.ndarray, steps: _Steps, side: np.ndarray) -> Iterator[np.ndarray]:
-    """Arrays (n, 3) of first clip, second clip and lag where two clips on different sides share a word."""
-    order = np.argsort(words, kind="stable")
-    words, clip = words[order], steps.clip[order]
+def _same_keys(keys: np.ndarray, steps: _Steps, side: np.ndarray) -> Iterator[np.ndarray]:
+    """Arrays (n, 3) of first clip, second clip and lag where two clips on different sides share a key."""
+    order = np.argsort(keys, kind="stable")
+    keys, clip = keys[order], steps.clip[order]
     step = steps.heard[order] - steps.begin[clip]
     sides = side[clip]
-    # Each place in the list with the next ones that hold the same word: linear, however common the word is.
-    alive = np.arange(len(words))
+    # Each place in the list with the next ones that hold the same key: linear, however common it is.
+    alive = np.arange(len(keys))
     for ahead in range(1, _BUCKET):
-        alive = alive[alive + ahead < len(words)]
-        alive = alive[words[alive + ahead] == words[alive]]
+        alive = alive[alive + ahead < len(keys)]
+        alive = alive[keys[alive + ahead] == keys[alive]]
         if not len(alive):
             break
         at = alive[sides[alive + ahead] != sides[alive]]
@@ -234,7 +250,7 @@ def _compare(a: Fingerprint, b: Fingerprint, lag: int, grid: Grid) -> tuple[floa
     n, sure_bits = len(differ), int(np.bitwise_count(sure).sum())
     if n < least or not sure_bits:
         return None
-    errors = int(np.bitwise_count(differ).sum()) / (2 * grid.bits * n)
-    errors += int(np.bitwise_count(differ & sure).sum()) / (2 * sure_bits)
+    errors = int(np.bitwise_count(differ).sum()) / (grid.bits * n) / 3
+    errors += int(np.bitwise_count(differ & sure).sum()) / sure_bits * 2 / 3
     seconds = n * grid.step_seconds
-    return (errors, seconds) if errors <= min(MOST_ERRORS, FEWER - FEWER_IN_A_SECOND / seconds**0.5) else None
+    return (errors, seconds) if errors <= MOST_ERRORS - FEWER_IN_A_SECOND / seconds**0.5 else None
