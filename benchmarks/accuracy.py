@@ -257,7 +257,10 @@ def table(answered: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 if f"synthetic:{name}" in values["right"]
             }
     of_training = {key: ours[key] for key in ("train_clips_per_language", "epochs", "commit", "machine")}
-    return out | of_training
+    # a contestant may have been trained in an earlier call, and on other clips than ours: then that is said
+    clips = {name: answered[name]["train_clips_per_language"] for name in ("cnn5", "mel_lda") if name in answered}
+    others = {name: n for name, n in clips.items() if n != ours["train_clips_per_language"]}
+    return out | of_training | ({"trained_on_other_clips_per_language": others} if others else {})
 
 
 def main() -> None:

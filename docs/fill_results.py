@@ -51,7 +51,7 @@ def benchmark_table(path: Path = BENCHMARK) -> str:
     head = ("test set", "accuracy", "95 % interval", "clips, groups", *(text for _, text in _LADDER))
     rows = [head, ("---",) * len(head)]
     for name, test in values.items():
-        if isinstance(test, dict):
+        if isinstance(test, dict) and "accuracy" in test:
             others = ("" if test[key] is None else f"{test[key]:.3f}" for key, _ in _LADDER)
             interval = f"{test['low']:.3f} to {test['high']:.3f}"
             rows.append(
@@ -59,7 +59,9 @@ def benchmark_table(path: Path = BENCHMARK) -> str:
             )
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     clips, epochs = values["train_clips_per_language"], values["epochs"]
-    return f"{text}\n<sub>{clips:,} training clips a language, {epochs} epochs</sub>\n"
+    others = values.get("trained_on_other_clips_per_language", {})
+    others_text = "".join(f"; {dict(_LADDER)[name]}: {n:,} clips a language" for name, n in others.items())
+    return f"{text}\n<sub>{clips:,} training clips a language, {epochs} epochs{others_text}</sub>\n"
 
 
 def table(name: str, results: Path) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 from copy import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +37,17 @@ def test_the_table_has_what_the_issue_of_it_asks_for() -> None:
         assert (row["n_clips"], row["n_groups"]) == (40, 4)
         assert (row["mel_lda"], row["cnn5"], row["whisper_base"]) == (0.5, None, None)
     assert table["commit"] == "abc"
+
+
+def test_a_contestant_that_was_trained_on_other_clips_is_said_to_be(tmp_path: Path) -> None:
+    earlier = answered(0.4) | {"train_clips_per_language": 3}
+    table = accuracy.table({"ours": answered(0.9), "mel_lda": answered(0.5), "cnn5": earlier})
+    assert table["trained_on_other_clips_per_language"] == {"cnn5": 3}
+    assert "trained_on_other_clips_per_language" not in accuracy.table({"ours": answered(0.9), "cnn5": answered(0.5)})
+    path = tmp_path / "benchmark.json"
+    path.write_text(json.dumps(table))
+    benchmark_table = runpy.run_path(str(accuracy.ROOT / "docs/fill_results.py"))["benchmark_table"]
+    assert "<sub>7 training clips a language, 2 epochs; `cnn5`: 3 clips a language</sub>" in benchmark_table(path)
 
 
 def test_a_closed_set_is_the_tests_languages_only() -> None:
