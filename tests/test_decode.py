@@ -287,7 +287,7 @@ def test_ffmpeg_that_tells_no_version(tmp_path: Path, does: str, error: type[Exc
         ffmpeg_version(f"{tmp_path}/./ffmpeg")
 
 
-def test_the_carried_ffmpeg_is_found_though_every_one_that_runs_is_killed(tmp_path: Path) -> None:
+def test_the_carried_ffmpeg_is_found_though_every_one_that_runs_is_killed() -> None:
     code = (
         "import subprocess; from stages.pipeline.ffmpeg_pipe import find_ffmpeg\n"
         "def killed(*args, **kwargs): raise subprocess.CalledProcessError(-9, 'ffmpeg')\n"
