@@ -46,7 +46,8 @@ from benchmarks.accuracy_corpora import (  # noqa: E402
     synthesised_params,
 )
 from stages import article  # noqa: E402
-from stages.pipeline.params import Params, TrainParams, load_params, parse_params  # noqa: E402
+from stages.pipeline.model_params import TrainParams  # noqa: E402
+from stages.pipeline.params import Params, load_params, parse_params  # noqa: E402
 
 ANSWERS = BENCHMARK / ".answers"
 CONTESTANTS = ("ours", "cnn5", "mel_lda", "whisper_base")

@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 from stages.learning.dataset import Images, TrainingBatches, index_windows  # noqa: E402
 from stages.pipeline.manifest_table import read_manifest  # noqa: E402
-from stages.pipeline.params import TrainParams, load_params, parse_params  # noqa: E402
+from stages.pipeline.model_params import TrainParams  # noqa: E402
+from stages.pipeline.params import load_params, parse_params  # noqa: E402
 
 FILTERS = (16, 32, 64, 128, 256)
 CONTESTANTS = ("plain", "cnn5", "device", "bands", "bands_plain")

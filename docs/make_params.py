@@ -2,7 +2,7 @@
 
     python docs/make_params.py
 
-Types, ranges and descriptions come from stages/pipeline/params.py, values from params.yaml.
+Types, ranges and descriptions come from stages/pipeline/params.py and its sections, values from params.yaml.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stages.pipeline.yaml12 import load_yaml12  # noqa: E402
 HEAD = """# Params
 
 Every key of [params.yaml](../params.yaml): what it may be, what it is in this commit, and what it means.
-Written by `python docs/make_params.py` from `stages/pipeline/params.py`. A key that is missing,
+Written by `python docs/make_params.py` from `stages/pipeline/params.py` and its sections. A key that is missing,
 unknown or out of range ends a stage with status 2 and a line that names it.
 Change one in the file, or for one run with `dvc exp run -S train.epochs=30`.
 """

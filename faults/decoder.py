@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.decode import decode_stream
+from stages.pipeline.data_params import DecodeParams
 from stages.pipeline.errors import RejectedClip
 from stages.pipeline.limits import decoding_limits
-from stages.pipeline.params import DecodeParams
 from stages.pipeline.recording_file import open_file
 
 

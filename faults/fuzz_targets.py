@@ -47,7 +47,7 @@ from stages.pipeline.yaml12 import load_yaml12
 
 PARAMS_TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 PARAMS: dict[str, Any] = load_yaml12(PARAMS_TEXT)
-# What a stage tells in one line with status 2 to 75, whoever raises it: stages.pipeline.runner.stage_main
+# What a stage tells in one line with status 2 to 75, whoever raises it: stages.pipeline.stage_main
 TOLD = (PipelineError, OSError)
 
 

@@ -1,6 +1,6 @@
 """Generated and mutated params, manifests, users' tables, quarantines and shards, offered to their readers.
 
-Must hold: each is read, or refused in words, as `stages.pipeline.runner.stage_main` tells them; never another error,
+Must hold: each is read, or refused in words, as `stages.pipeline.stage_main` tells them; never another error,
 a crash, more than 10 s of CPU time or 256 MB. A damaged shard that is read gives what was written.
 
 A quarter of the inputs is drawn by hypothesis, the others are mutations of real files. Which of the readers a run is

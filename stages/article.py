@@ -14,7 +14,7 @@ from stages.learning.checkpoint import CHECKPOINTS
 from stages.learning.model_file import ARTICLE, save_model
 from stages.learning.training_run import forget_checkpoints, train
 from stages.pipeline.params import Params, parse_params
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 
 OWN_CHECKPOINTS = CHECKPOINTS / "article"
 # Of train's section: the article's network, optimizer, rates, no regularisation but dropout, no augmentation

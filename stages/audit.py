@@ -29,9 +29,10 @@ from stages.auditing.probes import Division, Score
 from stages.auditing.statistics import Statistics, measure
 from stages.pipeline.files import write_atomically, write_json
 from stages.pipeline.manifest_table import SPLITS, Row, dataset_root, read_manifest
-from stages.pipeline.params import AuditParams, Params
-from stages.pipeline.runner import stage_main
+from stages.pipeline.model_params import AuditParams
+from stages.pipeline.params import Params
 from stages.pipeline.splits import straddling
+from stages.pipeline.stage_main import stage_main
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 
 from stages.pipeline.account import account
+from stages.pipeline.data_params import DecodeParams
 from stages.pipeline.donors import ClipWriter
 from stages.pipeline.duplicates import across_splits
 from stages.pipeline.errors import RejectedClip, StorageError
@@ -30,10 +31,12 @@ from stages.pipeline.ffmpeg_pipe import command, ffmpeg_version, find_ffmpeg, pc
 from stages.pipeline.files import sha256_of_file, sha256_of_json
 from stages.pipeline.limits import decoding_limits
 from stages.pipeline.manifest_table import Row, dataset_root, read_manifest
-from stages.pipeline.params import DecodeParams, Params
+from stages.pipeline.params import Params
 from stages.pipeline.recording_file import open_file, open_recording
-from stages.pipeline.runner import Job, Step, run_step, stage_main
+from stages.pipeline.runner import run_step
 from stages.pipeline.shards import Item, Signal
+from stages.pipeline.stage_main import stage_main
+from stages.pipeline.step import Job, Step
 
 ITEM = Item(shape=(), dtype="int16")
 _BLOCK_SAMPLES = 1 << 17  # of all channels together; so few that a block stays in the processor's cache

@@ -34,8 +34,9 @@ from stages.learning.unknown import Detection, detect, detection_scores
 from stages.pipeline.errors import SplitError
 from stages.pipeline.files import write_atomically, write_json
 from stages.pipeline.manifest_table import read_manifest
-from stages.pipeline.params import EvaluateParams, Params
-from stages.pipeline.runner import stage_main
+from stages.pipeline.model_params import EvaluateParams
+from stages.pipeline.params import Params
+from stages.pipeline.stage_main import stage_main
 
 log = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ from stages.pipeline.errors import PipelineError, SplitError, StorageError
 from stages.pipeline.files import sha256_of_file, sync, write_csv, write_json
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.params import Params
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 
 log = logging.getLogger(__name__)
 

@@ -32,9 +32,9 @@ from stages.pipeline.manifest_table import Row, clip_id, dataset_root, write_man
 from stages.pipeline.params import Params
 from stages.pipeline.paths import escape_path
 from stages.pipeline.recording_file import open_recording
-from stages.pipeline.runner import stage_main
 from stages.pipeline.shard_writer import ShardWriter
 from stages.pipeline.shards import Item, Rejection, ShardSummary, Signal
+from stages.pipeline.stage_main import stage_main
 from stages.pipeline.stat_cache import StatCache
 from stages.pipeline.tree import Tree
 from stages.resample import resample

@@ -17,9 +17,12 @@ from pathlib import Path
 import numpy as np
 import scipy  # its submodules are imported where they are first used: half of this stage's start
 
-from stages.pipeline.params import LogmelParams, Params
-from stages.pipeline.runner import Step, map_shards, stage_main
+from stages.pipeline.data_params import LogmelParams
+from stages.pipeline.params import Params
+from stages.pipeline.runner import map_shards
 from stages.pipeline.shards import ClipView, Item, Shard, Signal
+from stages.pipeline.stage_main import stage_main
+from stages.pipeline.step import Step
 
 # So few that a block stays in the processor's cache: with 512 the same work takes three times as long.
 _FRAMES_PER_BLOCK = 64

@@ -17,16 +17,17 @@ from functools import cache, partial
 from pathlib import Path
 
 from stages.pipeline.account import account
+from stages.pipeline.data_params import ManifestParams
 from stages.pipeline.errors import ParamsError, SplitError
 from stages.pipeline.files import write_json
 from stages.pipeline.fingerprint import Fault, fingerprints
 from stages.pipeline.layouts import Entry, find_recordings
 from stages.pipeline.manifest_table import MANIFEST, SPLITS, Row, clip_id, dataset_root, write_manifest
-from stages.pipeline.params import ManifestParams, Params
+from stages.pipeline.params import Params
 from stages.pipeline.paths import escape_path
-from stages.pipeline.runner import stage_main
 from stages.pipeline.shards import Rejection
 from stages.pipeline.splits import assign_shards, split_of, straddling
+from stages.pipeline.stage_main import stage_main
 from stages.pipeline.stat_cache import StatCache
 from stages.pipeline.tree import Tree
 

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from stages.pipeline.params import Params, ResampleParams
-from stages.pipeline.runner import Step, map_shards, stage_main
+from stages.pipeline.data_params import ResampleParams
+from stages.pipeline.params import Params
+from stages.pipeline.runner import map_shards
 from stages.pipeline.shards import Item, Shard, Signal, blocks_of
+from stages.pipeline.stage_main import stage_main
+from stages.pipeline.step import Step
 
 ITEM = Item(shape=(), dtype="int16")
 # One read of the shard, and what soxr gets at once: so little that it stays in the processor's cache.

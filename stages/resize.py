@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 import scipy  # its submodules are imported where they are first used: half of this stage's start
 
-from stages.pipeline.params import Params, ResizeParams
-from stages.pipeline.runner import Step, map_shards, stage_main
+from stages.pipeline.data_params import ResizeParams
+from stages.pipeline.params import Params
+from stages.pipeline.runner import map_shards
 from stages.pipeline.shards import ClipView, Item, Shard, Signal
+from stages.pipeline.stage_main import stage_main
+from stages.pipeline.step import Step
 
 DB_PER_DECADE = {"amplitude": np.float32(20), "power": np.float32(10)}
 

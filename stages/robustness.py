@@ -32,7 +32,7 @@ from stages.pipeline.ffmpeg_pipe import find_ffmpeg
 from stages.pipeline.files import write_csv, write_json
 from stages.pipeline.manifest_table import read_manifest
 from stages.pipeline.params import Params
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 
 log = logging.getLogger(__name__)
 

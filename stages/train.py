@@ -13,7 +13,7 @@ from stages.learning.model_file import MODEL, ModelSettings, save_model
 from stages.learning.training import Trained
 from stages.learning.training_run import forget_checkpoints, train
 from stages.pipeline.params import Params
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 
 
 def run(params: Params) -> None:

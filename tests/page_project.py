@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
 _STAGES = """
 import sys
 from pathlib import Path
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 for name in sys.argv[1:]:
     if status := stage_main(name):
         sys.exit(status)

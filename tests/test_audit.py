@@ -22,10 +22,11 @@ from stages.auditing.near_duplicates import Fingerprint, Grid, find_copies
 from stages.auditing.probes import Score
 from stages.auditing.verdict import gives_away
 from stages.logmel import log_mel
+from stages.pipeline.data_params import LogmelParams
 from stages.pipeline.errors import StorageError
 from stages.pipeline.layouts import find_recordings
 from stages.pipeline.manifest_table import read_manifest, write_manifest
-from stages.pipeline.params import LogmelParams, Params
+from stages.pipeline.params import Params
 
 RATE_HZ = 16000
 SPLITS = ("train",) * 10 + ("validation",) + ("test",) * 6  # of the voices

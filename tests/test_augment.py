@@ -9,7 +9,7 @@ import pytest
 
 from stages.learning.augment import Augment, interpolation, is_off, stripe
 from stages.learning.runtime import keras
-from stages.pipeline.params import AugmentParams
+from stages.pipeline.model_params import AugmentParams
 
 OFF: dict[str, Any] = dict.fromkeys(AugmentParams.model_fields, 0)
 ALL: dict[str, Any] = {

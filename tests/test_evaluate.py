@@ -21,7 +21,8 @@ from stages.learning.model_file import FeatureSettings, ModelSettings, fresh_net
 from stages.learning.score_tables import worst_confusions, write_tables
 from stages.learning.scoring import Scored
 from stages.pipeline.manifest_table import Row, read_manifest
-from stages.pipeline.params import EvaluateParams, load_params
+from stages.pipeline.model_params import EvaluateParams
+from stages.pipeline.params import load_params
 
 SCORES = {"accuracy", "macro_f1", "top3", "log_loss", "log_loss_before", "ece", "ece_before", "eer", "cavg", "cavg_min"}
 KEYS = {f"{name}{end}" for name in SCORES for end in ("", "_low", "_high")} | {

@@ -24,7 +24,8 @@ from stages.learning.sound_clips import Clip, choose
 from stages.pipeline.errors import ParamsError, PipelineError, SplitError
 from stages.pipeline.ffmpeg_pipe import find_ffmpeg
 from stages.pipeline.manifest_table import read_manifest, write_manifest
-from stages.pipeline.params import RobustnessParams, load_params
+from stages.pipeline.model_params import RobustnessParams
+from stages.pipeline.params import load_params
 
 RATE_HZ = 16000
 DATA = ("manifest", "decode", "resample")

@@ -213,7 +213,7 @@ def test_workers_do_not_hear_ctrl_c(many_shards: Project) -> None:
 DEAF = """
 import multiprocessing, os, signal, sys, types
 from stages.pipeline.backends import in_processes
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 
 def run(params):
     assert sorted(in_processes(abs, [-1, 2, -3], 2, in_order=False)) == [1, 2, 3]
@@ -239,7 +239,7 @@ def test_worker_that_does_not_hear_holds_up_no_end(make_project: MakeProject) ->
 
 LOG_LOST = """
 import io, os, sys
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 
 class FullAtFirst(io.StringIO):
     failed = False

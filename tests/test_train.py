@@ -172,7 +172,7 @@ import sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from stages.pipeline.runner import stage_main
+from stages.pipeline.stage_main import stage_main
 sys.exit(stage_main("train"))
 """
     process = start(project, "-c", program)

@@ -26,7 +26,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from stages.learning.metrics import bootstrap_accuracy
 from stages.pipeline.manifest_table import Row
-from stages.pipeline.params import AuditParams
+from stages.pipeline.model_params import AuditParams
 
 _LEAST_CLIPS = 2  # of a language in training: a spread can't be told from one
 _LEAST_OF_VOICE = 4  # clips of a group that stands in the voice probe

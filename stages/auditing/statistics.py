@@ -12,9 +12,9 @@ import numpy as np
 from stages.auditing.near_duplicates import Fingerprint, Grid
 from stages.learning.mel_statistics import coarse_bands, spectrum_statistics
 from stages.pipeline.backends import run_tasks_here
+from stages.pipeline.data_params import ExecutionParams
 from stages.pipeline.errors import StorageError
 from stages.pipeline.manifest_table import Row
-from stages.pipeline.params import ExecutionParams
 from stages.pipeline.shards import Shard, blocks_of, list_shards
 
 QUIET_SHARE = 0.1  # of a clip's frames: its pauses

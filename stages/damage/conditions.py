@@ -19,7 +19,8 @@ from stages.damage.codecs import through_codec
 from stages.damage.noise import add_noise, babble, white_noise
 from stages.learning.sound_clips import Clip, stable_number
 from stages.logmel import log_mel
-from stages.pipeline.params import LogmelParams, ResizeParams, RobustnessParams
+from stages.pipeline.data_params import LogmelParams, ResizeParams
+from stages.pipeline.model_params import RobustnessParams
 from stages.pipeline.shards import Shard
 from stages.resize import resize_to_image
 

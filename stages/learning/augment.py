@@ -21,7 +21,7 @@ import numpy as np
 from stages.learning.runtime import keras
 
 if TYPE_CHECKING:
-    from stages.pipeline.params import AugmentParams
+    from stages.pipeline.model_params import AugmentParams
 
 ops = keras.ops
 

@@ -23,9 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stages.learning.network import build_network
 from stages.learning.runtime import keras
+from stages.pipeline.data_params import DecodeParams, LogmelParams, ResampleParams, ResizeParams
 from stages.pipeline.errors import PipelineError, StorageError
 from stages.pipeline.files import write_atomically, write_json
-from stages.pipeline.params import Architecture, DecodeParams, LogmelParams, ResampleParams, ResizeParams, TrainParams
+from stages.pipeline.model_params import Architecture, TrainParams
 
 MODEL = Path("models/model")
 CALIBRATED = Path("models/calibrated")

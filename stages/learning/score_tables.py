@@ -16,7 +16,7 @@ from stages.pipeline.files import write_csv, write_json
 
 if TYPE_CHECKING:
     from stages.learning.model_file import ModelSettings
-    from stages.pipeline.params import EvaluateParams
+    from stages.pipeline.model_params import EvaluateParams
 
 DIGITS = 4
 WORST = 10

@@ -21,7 +21,7 @@ from stages.learning.scoring import predict_windows
 from stages.pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from stages.pipeline.params import TrainParams
+    from stages.pipeline.model_params import TrainParams
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from stages.learning.runtime import keras, make_reproducible, number_of_devices,
 from stages.learning.training import Trained, train_model
 from stages.pipeline.errors import ParamsError, SplitError, StorageError
 from stages.pipeline.manifest_table import Row, read_manifest
-from stages.pipeline.params import Params, TrainParams
+from stages.pipeline.model_params import TrainParams
+from stages.pipeline.params import Params
 from stages.pipeline.shards import Shard, list_shards
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from stages.pipeline.data_params import ExecutionParams
 from stages.pipeline.errors import StorageError
 from stages.pipeline.lock import guard_worker, interrupts_kept_from_children
-from stages.pipeline.params import ExecutionParams
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

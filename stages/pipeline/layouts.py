@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.pipeline.archives import Member
+from stages.pipeline.data_params import ManifestParams
 from stages.pipeline.errors import ParamsError, StorageError
-from stages.pipeline.params import ManifestParams
 from stages.pipeline.paths import escape_path
 from stages.pipeline.tree import Found, Tree
 
