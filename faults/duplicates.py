@@ -144,7 +144,7 @@ def run(count: int, seed: int, workdir: Path, first: int = 0) -> Result:
             missed.pop()
     for both, line in found.items():
         names = " and ".join(sorted(both))
-        result.failures.append(f"false alarm: {names} ({line['bits_that_differ']} of the bits differ)")
+        result.failures.append(f"false alarm: {names} (their spectra correlate by {line['correlation']})")
     result.facts = {"distinct": len(clips), "false_alarms": len(found), "missed": ", ".join(sorted(missed))}
     shutil.rmtree(project.folder)
     return result

@@ -24,8 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from stages.auditing import picture, probes, tables, verdict, voices
 from stages.auditing.file_properties import Recordings, file_properties, read_recordings
-from stages.auditing.near_duplicates import Copy, find_copies
+from stages.auditing.near_duplicates import find_candidates
 from stages.auditing.probes import Division, Score
+from stages.auditing.same_sound import Copy, find_copies
 from stages.auditing.statistics import Statistics, measure
 from stages.pipeline.files import write_atomically, write_json
 from stages.pipeline.manifest_table import SPLITS, Row, dataset_root, read_manifest
@@ -74,7 +75,8 @@ def examine(params: Params) -> None:
         for name, values in properties.items()
     }
 
-    copies = find_copies(statistics.prints, np.array([SPLITS.index(row.split) for row in rows]), statistics.grid)
+    split = np.array([SPLITS.index(row.split) for row in rows])
+    copies = find_copies(find_candidates(statistics.prints, split, statistics.grid), rows, LOGMEL, statistics.grid)
     exact = exact_copies(rows, recordings)
     groups_known = any(row.group != row.id for row in rows)
     suggestion = voices.Suggestion(np.full(len(rows), ""), {})

@@ -1,12 +1,12 @@
-"""The same sound in two splits, though re-encoded, louder, cut or at another sample rate.
+"""Pairs of clips in two splits that may hold the same sound, though re-encoded, louder, cut or at another sample rate.
 
 A fingerprint after Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): the log spectrum in
 BITS + 1 broad bands, smoothed over a quarter of a second, 25 times a second; a bit says whether the difference of two
 neighbouring bands has risen since SECONDS_APART ago. What lies far below a moment's loudest band is masked first: there
 codecs put their noise. A gain cancels out, an equaliser nearly so, and codecs turn few bits, hardly any of the surer
 half: those that are farthest from turning. The few surest bits of each word, which they are and what they say, go into
-one sorted list of all clips: two that have the same ones somewhere are looked at again at the lag that this suggests,
-and are copies when few of their bits differ, and fewer of those that are sure in both.
+one sorted list of all clips: two that have the same ones somewhere are compared at the lag that this suggests, and are
+a pair to listen to again (same_sound) when few of the bits differ that are sure in both.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ LOWEST, HIGHEST = 0.08, 0.7
 SMOOTH_SECONDS, STEP_SECONDS, SECONDS_APART = 0.24, 0.04, 0.16
 MASKED_BELOW_DB = 20.0  # of the loudest band of a moment: a floor of noise is laid there
 SILENT_BELOW_DB = 30.0  # of a clip's loudest moments: what lies lower is the codec's own
-LEAST_SECONDS, LEAST_SHARE = 1.0, 0.5  # common sound, and its share of the shorter clip
-# Of the bits that may differ: a third of their share among all, and two thirds of that among the sure ones. The less
-# sound is shared, the fewer: distinct clips of one synthesised voice, which raises and drops itself in one way, come to
-# .147 in 2 s, copies over AMR at 12.2 kbit/s to .138 and hardly ever above .12 (faults/duplicates.py's clips).
-MOST_ERRORS, FEWER_IN_A_SECOND = 0.18, 0.07
+LEAST_SECONDS, LEAST_SHARE = 0.6, 0.5  # of sound in common, and its share of the shorter clip
+# Share of the bits sure in both that may differ: of 2,895 copies of faults/duplicates.py's clips the worst had .106; of
+# 10,000 distinct clips of synthesised voices, which move alike, some hundreds of pairs pass, and are told apart later.
+MOST_ERRORS = 0.2
 # Bits of a word that must be the surest and the same for a second look: in a corpus of a million words (4,000 clips of
 # 10 s) so many, and one more for twice as many words, or it would take hours.
 SUREST_OF_A_MILLION, LEAST_SUREST, MOST_SUREST = 5, 3, 12
@@ -97,10 +96,7 @@ class Grid:
         """Of all of a clip's `broaden`ed frames: (steps, bits + 1)."""
         if len(broad) < self.width + self.apart:
             return Fingerprint(*(np.empty(0, kind) for kind in (np.uint32, np.uint32, np.uint64, bool)))
-        total = np.cumsum(np.concatenate([np.zeros((1, broad.shape[1])), broad]), axis=0)
-        smooth = (total[self.width :] - total[: -self.width]) / self.width  # (steps - width + 1, bits + 1)
-        noise = smooth.max(axis=1, keepdims=True) - MASKED_BELOW_DB
-        slope = np.diff(np.logaddexp(smooth / _DB_OF_E, noise / _DB_OF_E) * _DB_OF_E, axis=1)  # powers added
+        slope, sounding = slopes(broad, self.width, MASKED_BELOW_DB)
         rise = slope[self.apart :] - slope[: -self.apart]  # (n, bits)
         places = 1 << np.arange(self.bits, dtype=np.int64)
         words = ((rise > 0) @ places).astype(np.uint32)
@@ -108,44 +104,58 @@ class Grid:
         sure = (places[ranked[:, : (self.bits + 1) // 2]]).sum(axis=1).astype(np.uint32)
         shifts = _PLACE_BITS * np.arange(min(MOST_SUREST, self.bits))
         surest = (ranked[:, :MOST_SUREST] << shifts).sum(axis=1).astype(np.uint64)
-        level = smooth.mean(axis=1)[self.apart :]
-        return Fingerprint(words, sure, surest, level > level.max() - SILENT_BELOW_DB)
+        return Fingerprint(words, sure, surest, sounding[self.apart :])
+
+
+def slopes(broad: np.ndarray, width: int, masked_below_db: float) -> tuple[np.ndarray, np.ndarray]:
+    """How much louder each broad band is than the one below it, and where the clip sounds.
+
+    broad : (steps, bits + 1) of `Grid.broaden`, at least `width` steps, over which they are smoothed
+
+    Returns
+    -------
+    (steps - width + 1, bits) in dB, what lies `masked_below_db` under a moment's loudest band masked; as many bool
+    """
+    total = np.cumsum(np.concatenate([np.zeros((1, broad.shape[1])), broad]), axis=0)
+    smooth = (total[width:] - total[:-width]) / width
+    noise = smooth.max(axis=1, keepdims=True) - masked_below_db
+    slope: np.ndarray = np.diff(np.logaddexp(smooth / _DB_OF_E, noise / _DB_OF_E) * _DB_OF_E, axis=1)  # powers added
+    level = smooth.mean(axis=1)
+    return slope, level > level.max() - SILENT_BELOW_DB
 
 
 @dataclass(frozen=True)
-class Copy:
-    """Two clips with the same sound.
+class Candidate:
+    """Two clips to listen to again.
 
-    first, second : their numbers, first < second; lag_seconds : by how much later the sound stands in the second;
-    errors : share of differing bits, a third of it among all and two thirds among the sure ones;
-    seconds : of common sound.
+    first, second : their numbers, first < second; lag : by how many steps the sound stands later in the second;
+    errors : share of differing bits among those that are sure in both
     """
 
     first: int
     second: int
-    lag_seconds: float
+    lag: int
     errors: float
-    seconds: float
 
 
-def find_copies(prints: Sequence[Fingerprint], side: np.ndarray, grid: Grid) -> list[Copy]:
-    """Pairs of clips on different sides that hold the same sound, best match first.
+def find_candidates(prints: Sequence[Fingerprint], side: np.ndarray, grid: Grid) -> list[Candidate]:
+    """Pairs of clips on different sides that may hold the same sound, each at its likeliest lag, in order.
 
     side : (clips,) int; only pairs with different ones are looked at: the clips' splits
     grid : what the fingerprints were made with; a coarse one finds nothing
     """
     if not grid.checks:
         return []
-    found: dict[tuple[int, int], Copy] = {}
-    for first, second, about in _candidates(prints, side):
+    found: dict[tuple[int, int], Candidate] = {}
+    for first, second, about in _same_somewhere(prints, side):
         for lag in (about - 1, about, about + 1):
-            match = _compare(prints[first], prints[second], lag, grid)
-            if match and ((first, second) not in found or match[0] < found[first, second].errors):
-                found[first, second] = Copy(first, second, lag * grid.step_seconds, *match)
-    return sorted(found.values(), key=lambda copy: (copy.errors, copy.first, copy.second))
+            errors = _errors(prints[first], prints[second], lag, grid)
+            if errors <= MOST_ERRORS and ((first, second) not in found or errors < found[first, second].errors):
+                found[first, second] = Candidate(first, second, lag, errors)
+    return [found[pair] for pair in sorted(found)]
 
 
-def _candidates(prints: Sequence[Fingerprint], side: np.ndarray) -> Iterator[tuple[int, int, int]]:
+def _same_somewhere(prints: Sequence[Fingerprint], side: np.ndarray) -> Iterator[tuple[int, int, int]]:
     """(first, second, lag in steps), each once, of clips on two sides that share a key and look alike."""
     steps = _Steps.of(prints)
     keys = steps.keys(_surest(len(steps.heard)))
@@ -237,20 +247,17 @@ def _same_keys(keys: np.ndarray, steps: _Steps, side: np.ndarray) -> Iterator[np
             yield np.stack([clip[some], clip[some + ahead], lag], axis=1)  # the sort is stable: the first is lower
 
 
-def _compare(a: Fingerprint, b: Fingerprint, lag: int, grid: Grid) -> tuple[float, float] | None:
-    """(share of differing bits, seconds of common sound) with b `lag` steps later; None where they are no copies."""
+def _errors(a: Fingerprint, b: Fingerprint, lag: int, grid: Grid) -> float:
+    """Share of differing bits, of those sure in both, with b `lag` steps later; 1 where they share too little."""
     start, stop = max(0, -lag), min(len(a.words), len(b.words) - lag)
     least = max(LEAST_SECONDS / grid.step_seconds, LEAST_SHARE * min(len(a.words), len(b.words)))
     if stop - start < least:
-        return None
+        return 1.0
     mine, other = slice(start, stop), slice(start + lag, stop + lag)
     heard = a.sounding[mine] | b.sounding[other]
-    differ = (a.words[mine] ^ b.words[other])[heard]
     sure = (a.sure[mine] & b.sure[other])[heard]
-    n, sure_bits = len(differ), int(np.bitwise_count(sure).sum())
-    if n < least or not sure_bits:
-        return None
-    errors = int(np.bitwise_count(differ).sum()) / (grid.bits * n) / 3
-    errors += int(np.bitwise_count(differ & sure).sum()) / sure_bits * 2 / 3
-    seconds = n * grid.step_seconds
-    return (errors, seconds) if errors <= MOST_ERRORS - FEWER_IN_A_SECOND / seconds**0.5 else None
+    bits = int(np.bitwise_count(sure).sum())
+    if len(sure) < least or not bits:
+        return 1.0
+    differ = (a.words[mine] ^ b.words[other])[heard]
+    return int(np.bitwise_count(differ & sure).sum()) / bits

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from stages.auditing.near_duplicates import Copy
 from stages.auditing.probes import Score
+from stages.auditing.same_sound import Copy
 from stages.auditing.voices import Suggestion
 from stages.pipeline.files import write_csv
 from stages.pipeline.manifest_table import SPLITS, Row
@@ -20,7 +20,7 @@ SCORE_COLUMNS = ("accuracy", "low", "high", "chance", "majority", "n_train", "n_
 
 def write_near_duplicates(folder: Path, rows: Sequence[Row], copies: Sequence[Copy]) -> None:
     columns = ("path", "language", "split", "other_path", "other_language", "other_split",
-               "bits_that_differ", "later_seconds", "common_seconds")  # fmt: skip
+               "correlation", "later_seconds", "common_seconds")  # fmt: skip
     table = [
         {
             "path": (a := rows[copy.first]).path,
@@ -29,7 +29,7 @@ def write_near_duplicates(folder: Path, rows: Sequence[Row], copies: Sequence[Co
             "other_path": (b := rows[copy.second]).path,
             "other_language": b.language,
             "other_split": b.split,
-            "bits_that_differ": f"{copy.errors:.3f}",
+            "correlation": f"{copy.correlation:.3f}",
             "later_seconds": f"{copy.lag_seconds:.2f}",
             "common_seconds": f"{copy.seconds:.1f}",
         }
