@@ -81,7 +81,8 @@ def table(measured: dict[str, Any]) -> str:
             if record
             else "not run yet | | "
         )
-        lines.append(f"| {what} | {holds} | {numbers} | `python -m faults {name}` |")
+        seed = f" --seed {record['seed']}" if record and record["seed"] else ""
+        lines.append(f"| {what} | {holds} | {numbers} | `python -m faults {name}{seed}` |")
     return "\n".join(lines) + "\n"
 
 
