@@ -7,14 +7,16 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Project, speech_like, write_corpus
+from conftest import ROOT, Project, speech_like, write_corpus
 
 from faults.signals import processes_in
+from stages.pipeline.files import write_json
 
 MakeProject = Callable[..., Project]
 DATA_STAGES = ("decode", "resample", "logmel", "resize")
@@ -53,6 +55,27 @@ def test_killed_run_goes_on_where_it_was(many_shards: Project, tmp_path: Path) -
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert project.bytes_of("data/decoded") == undisturbed.bytes_of("data/decoded")
     assert not list(project.folder.glob("data/.reuse/*/*/.*.tmp"))
+
+
+def test_next_write_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    """A stage that was stopped while it wrote model.json left a .model.json.17408.tmp beside it for good."""
+    script = """
+import os, sys
+from pathlib import Path
+from stages.pipeline.files import write_atomically
+with write_atomically(Path(sys.argv[1])) as handle:
+    handle.write("half")
+    handle.flush()
+    os.kill(os.getpid(), 9)
+"""
+    target = tmp_path / "model.json"
+    subprocess.run([sys.executable, "-c", script, str(target)], cwd=ROOT, check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".model.json.")
+    alive = tmp_path / f".model.json.{os.getppid()}.tmp"  # of a process that is still at work
+    alive.write_text("half")
+    write_json(target, "whole")
+    assert sorted(tmp_path.iterdir()) == [alive, target]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

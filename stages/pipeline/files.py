@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,7 @@ def write_atomically(path: Path) -> Iterator[IO[str]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(path)
         with temporary.open("w", encoding="utf-8", newline="") as handle:
             yield handle
             handle.flush()
@@ -46,6 +48,16 @@ def write_atomically(path: Path) -> Iterator[IO[str]]:
         raise StorageError(f"{path} could not be written: {error}; free some space or mend the folder") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """What processes that were killed have left of their writes to `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(ValueError, PermissionError):  # no name of ours; another user's process, still at work
+            try:
+                os.kill(int(left.name.split(".")[-2]), 0)
+            except ProcessLookupError:
+                left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
