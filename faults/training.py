@@ -87,7 +87,7 @@ def _wait_for_a_write(folder: Path, process: subprocess.Popen[str], number: int)
     while number and process.poll() is None:
         seen = False
         with suppress(FileNotFoundError):
-            seen = any(entry.name.endswith(mine) for entry in os.scandir(folder))
+            seen = any(name.endswith(mine) for name in os.listdir(folder))
         number -= seen and not writing
         writing = seen
         if number:
