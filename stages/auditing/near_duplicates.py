@@ -80,6 +80,10 @@ class Grid:
         return len(self.edges) - 2
 
     @property
+    def frame_seconds(self) -> float:
+        return self.step_seconds / self.step
+
+    @property
     def checks(self) -> bool:
         """Whether there are bands enough to tell copies from others."""
         return self.bits >= LEAST_BITS

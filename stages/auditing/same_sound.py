@@ -70,7 +70,7 @@ def find_copies(candidates: Sequence[Candidate], rows: Sequence[Row], folder: Pa
                 second = other.view(other_place[rows[one.second].id])
                 lag, correlation, seconds = compare(first, second, one.lag * grid.step, grid)
                 if correlation >= LEAST_CORRELATION and seconds >= LEAST_SECONDS:
-                    found.append(Copy(one.first, one.second, lag * grid.step_seconds / grid.step, correlation, seconds))
+                    found.append(Copy(one.first, one.second, lag * grid.frame_seconds, correlation, seconds))
     return sorted(found, key=lambda copy: (-copy.correlation, copy.first, copy.second))
 
 
@@ -83,10 +83,9 @@ def compare(
     lag : frames by which the sound stands later in the second, about
     grid : that of their fingerprints
     """
-    frame_seconds = grid.step_seconds / grid.step
-    off = round(_OFF_SECONDS / frame_seconds)
+    off = round(_OFF_SECONDS / grid.frame_seconds)
     begin = max(0, -lag - off)
-    frames = min(len(first) - begin, len(second) - lag + off - begin, round(_MOST_SECONDS / frame_seconds))
+    frames = min(len(first) - begin, len(second) - lag + off - begin, round(_MOST_SECONDS / grid.frame_seconds))
     other_begin = max(0, begin + lag - off)
     a = _slopes(first[begin : begin + frames], grid)
     b = _slopes(second[other_begin : begin + lag + frames + off], grid)
@@ -95,13 +94,13 @@ def compare(
         correlation, heard = _correlation(*a, *b, near + begin - other_begin)
         if correlation > alike:
             best, alike, compared = near, correlation, heard
-    return best, alike, compared * frame_seconds
+    return best, alike, compared * grid.frame_seconds
 
 
 def _slopes(decibels: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Of each frame, in the fingerprint's broad bands: (n, bits) in dB, and where it sounds."""
     broad = replace(grid, step=1).broaden(decibels.astype(np.float32))
-    return slopes(broad, max(1, round(SMOOTH_SECONDS * grid.step / grid.step_seconds)), MASKED_BELOW_DB)
+    return slopes(broad, max(1, round(SMOOTH_SECONDS / grid.frame_seconds)), MASKED_BELOW_DB)
 
 
 def _correlation(
