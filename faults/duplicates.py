@@ -230,7 +230,7 @@ def _say(corpus: Path, plan: list[Clip], numbers: range) -> list[Path]:
     paths = []
     for at in numbers:
         clip = plan[at]
-        sound = speech.say(clip.text, clip.voice, clip.seconds, at, str(corpus.parent))
+        sound = speech.say(clip.text, clip.voice, clip.seconds, at, str(corpus.parent)).samples
         paths.append(corpus / f"{clip.language}-{at:07d}.flac")
         must(len(sound) > 0.9 * _SECONDS[0] * RATE_HZ, f"{paths[-1].name}: {len(sound) / RATE_HZ:.1f} s of speech")
         soundfile.write(paths[-1], sound, RATE_HZ)

@@ -33,7 +33,7 @@ from human_corpus.sources import GROUPS, groups_of  # noqa: E402
 
 PARAMS = DATA / "benchmark" / "params.yaml"
 STAGES: dict[str, Any] = yaml.safe_load((DATA / "benchmark" / "dvc.yaml").read_text())["stages"]
-SYNTHETIC = ("demo20", "pico5")
+SYNTHETIC = ("demo20", "pico5", "diphones20")
 PANELS = ("panel_t_asterisk_to_tuxpaint", "panel_t_tuxpaint_to_asterisk")
 
 needs_pico = pytest.mark.skipif(not importlib.util.find_spec("py_nanotts"), reason="needs the package py-nanotts")
@@ -44,7 +44,14 @@ def test_a_stage_tracks_all_that_makes_its_corpus(name: str) -> None:
     stage = STAGES[name]
     folder, package = ("demo", "demo_corpus") if name in SYNTHETIC else ("human", "human_corpus")
     modules = {f"../{folder}/{package}/{path.name}" for path in (DATA / folder / package).glob("*.py")}
-    assert set(stage["deps"]) == modules | ({"../demo/demo_corpus/phrases"} if folder == "demo" else set())
+    if folder == "demo":
+        modules |= {"../demo/demo_corpus/phrases", "../demo/demo_corpus/festival_packages.txt"}
+    if name == "diphones20":  # fetches Debian packages by data/human's code
+        folder = "demo:../human"
+        modules |= {
+            f"../human/human_corpus/{module}.py" for module in ("__init__", "errors", "packages", "settings", "sources")
+        }
+    assert set(stage["deps"]) == modules
     assert stage["params"] == [name]
     assert stage["outs"] == [{name: {"cache": False}}]
     assert stage["cmd"] == f"PYTHONPATH=../{folder} python -m {package} --section {name} --out {name}"
@@ -62,7 +69,7 @@ def test_every_section_has_a_stage_and_is_valid() -> None:
 
 
 def test_what_pico_says_was_held_out_of_demo20_too() -> None:
-    demo, other = (load_demo_params(PARAMS, name) for name in SYNTHETIC)
+    demo, other = (load_demo_params(PARAMS, name) for name in SYNTHETIC[:2])
     assert set(other.languages) <= set(demo.languages)
     assert (demo.seed, demo.text_shares, demo.running_words_share) == (
         other.seed,
@@ -72,6 +79,13 @@ def test_what_pico_says_was_held_out_of_demo20_too() -> None:
     assert words.pools("it", "test", demo) == words.pools("it", "test", other)
     assert not words.has_professions(demo)
     assert other.clips.train == other.clips.validation == 0
+
+
+def test_diphones_are_for_training_and_say_nothing_that_demo20_holds_out() -> None:
+    demo, diphones = (load_demo_params(PARAMS, name) for name in ("demo20", "diphones20"))
+    assert diphones.clips.validation == diphones.clips.test == 0
+    held_out = ("languages", "seed", "text_shares", "voice_shares", "running_words_share")
+    assert all(getattr(demo, key) == getattr(diphones, key) for key in held_out)
 
 
 def test_the_test_of_a_panel_has_its_three_languages_and_no_source_of_training() -> None:
@@ -164,8 +178,9 @@ def test_pico_says_the_same_whatever_it_said_before() -> None:
     assert {key: sound(*key, params).tobytes() for key in reversed(wanted)} == first
     voice = pico.draw_pico_voice("de", "test", 0, params)
     said = pico.say(texts.compose("de", "test", "de/test/0", 20, params), voice, 1.0, 1)
-    assert said.dtype == np.int16
-    assert len(said) == RATE_HZ
+    assert said.samples.dtype == np.int16
+    assert len(said.samples) == RATE_HZ
+    assert said.sounds == ()
 
 
 def test_pico_without_its_package_or_with_another_language_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

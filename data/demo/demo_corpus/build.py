@@ -18,7 +18,7 @@ import joblib
 from demo_corpus.engines import engine_of
 from demo_corpus.errors import DemoError, DemoLockedError
 from demo_corpus.progress import Progress
-from demo_corpus.render import Job, render
+from demo_corpus.render import Job, Sounds, render
 from demo_corpus.settings import SPLITS, DemoParams
 
 log = logging.getLogger("demo_corpus")
@@ -69,13 +69,14 @@ def build(out: Path, params: DemoParams, workers: int = 0) -> list[Clip]:
             (partial / language).mkdir(parents=True)
         # deleted here, since joblib kills its workers' speakers where a clip fails
         with tempfile.TemporaryDirectory(prefix="demo-corpus-", ignore_cleanup_errors=True) as scratch:
-            _render_all(clips, partial, scratch, params, workers)
+            said = _render_all(clips, partial, scratch, params, workers)
         _write_table(partial / "corpus.csv", clips)
+        _write_sounds(partial / "sounds.csv", clips, said)
         _put_in_place(partial, out)
     return clips
 
 
-def _render_all(clips: list[Clip], partial: Path, scratch: str, params: DemoParams, workers: int) -> None:
+def _render_all(clips: list[Clip], partial: Path, scratch: str, params: DemoParams, workers: int) -> dict[str, Sounds]:
     by_language = [[clip for clip in clips if clip.language == language] for language in params.languages]
     batches = [part[start : start + BATCH] for part in by_language for start in range(0, len(part), BATCH)]
     jobs = [
@@ -83,9 +84,12 @@ def _render_all(clips: list[Clip], partial: Path, scratch: str, params: DemoPara
         for batch in batches
     ]
     pool = joblib.Parallel(n_jobs=workers, backend="loky" if workers > 1 else None, return_as="generator_unordered")
+    said: dict[str, Sounds] = {}
     with Progress(len(clips), params.clip_seconds) as progress:
         for done in pool(joblib.delayed(render)(job, os.getpid()) for job in jobs):
-            progress.advance(done)
+            said |= done
+            progress.advance(len(done))
+    return said
 
 
 def _write_table(path: Path, clips: list[Clip]) -> None:
@@ -93,6 +97,16 @@ def _write_table(path: Path, clips: list[Clip]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "language", "group", "split"])
         writer.writerows([clip.path, clip.language, clip.group, clip.split] for clip in clips)
+
+
+def _write_sounds(path: Path, clips: list[Clip], said: dict[str, Sounds]) -> None:
+    """What is said when in the training clips: "0.12 b|0.25 ˈa|0.41 " begins with b at 0.12 s and ends at 0.41 s."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "sounds"])
+        for clip in clips:
+            if clip.split == "train" and said[clip.path]:
+                writer.writerow([clip.path, "|".join(f"{begin:.3f} {sound}" for begin, sound in said[clip.path])])
 
 
 def _put_in_place(partial: Path, out: Path) -> None:

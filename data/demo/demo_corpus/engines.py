@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from demo_corpus import pico, speech, voices
+from demo_corpus import festival, pico, speech, voices
 from demo_corpus.settings import DemoParams
 
 
@@ -15,11 +13,12 @@ class Engine(NamedTuple):
     """`draw`: the voice of a clip, from (language, split, index, params). `say`: speech.say or its like."""
 
     draw: Callable[[str, str, int, DemoParams], Any]
-    say: Callable[..., np.ndarray]
+    say: Callable[..., speech.Speech]
 
 
 _ENGINES = {
     "espeak": Engine(voices.draw_voice, speech.say),
+    "festival": Engine(festival.draw_diphone_voice, festival.say),
     "pico": Engine(pico.draw_pico_voice, pico.say),
 }
 

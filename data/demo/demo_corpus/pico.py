@@ -15,7 +15,7 @@ import soxr
 
 from demo_corpus.errors import DemoError
 from demo_corpus.settings import DemoParams, generator
-from demo_corpus.speech import RATE_HZ, ask
+from demo_corpus.speech import RATE_HZ, Speech, ask
 
 VOICES = {"de": ("de-DE",), "en": ("en-GB", "en-US"), "es": ("es-ES",), "fr": ("fr-FR",), "it": ("it-IT",)}
 ENGINE_RATE_HZ = 16000
@@ -62,10 +62,10 @@ def draw_pico_voice(language: str, split: str, index: int, params: DemoParams) -
     )
 
 
-def say(text: str, voice: PicoDraw, seconds: float, noise_seed: int, scratch: str | None = None) -> np.ndarray:
+def say(text: str, voice: PicoDraw, seconds: float, noise_seed: int, scratch: str | None = None) -> Speech:
     """Speaks `text`, at most `seconds` of it: a function of `text` and `voice`. The last two are for eSpeak.
 
-    Returns: int16, shape (samples,), at speech.RATE_HZ, with nothing above half of ENGINE_RATE_HZ.
+    Returns: speech with nothing above half of ENGINE_RATE_HZ; Pico does not tell its sounds.
     """
     request = {
         "text": text,
@@ -74,12 +74,11 @@ def say(text: str, voice: PicoDraw, seconds: float, noise_seed: int, scratch: st
         "pitch": voice.pitch,
         "max_samples": int((seconds + 0.1) * ENGINE_RATE_HZ),
     }
-    pcm = ask(_command(), ENGINE_RATE_HZ, request)
-    if isinstance(pcm, int):
-        raise DemoError(f"expected {voice.name} to speak, received status {pcm}, on the text {text[:60]!r}.")
-    wide = soxr.resample(pcm.astype(np.float32), ENGINE_RATE_HZ, RATE_HZ)[: int(seconds * RATE_HZ)]
-    samples: np.ndarray = np.clip(np.rint(wide), -32768, 32767).astype("<i2")
-    return samples
+    said = ask(_command(), ENGINE_RATE_HZ, request)
+    if isinstance(said, int):
+        raise DemoError(f"expected {voice.name} to speak, received status {said}, on the text {text[:60]!r}.")
+    wide = soxr.resample(said.samples.astype(np.float32), ENGINE_RATE_HZ, RATE_HZ)[: int(seconds * RATE_HZ)]
+    return Speech(np.clip(np.rint(wide), -32768, 32767).astype("<i2"))
 
 
 def _command() -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import struct
 import sys
 from typing import Any
 
-from py_nanotts import NanoTTS  # type: ignore[import-not-found,unused-ignore]
+from py_nanotts import NanoTTS  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 RATE_HZ = 16000
 _TIMEOUT_SECONDS = 60
@@ -44,7 +44,7 @@ def _speak_and_exit(engine: NanoTTS, request: dict[str, Any]) -> None:
         signal.alarm(_TIMEOUT_SECONDS)
         said = engine.speak(request["text"], voice=request["voice"], speed=request["speed"], pitch=request["pitch"])
         pcm = said[: 2 * request["max_samples"]]
-        _write(struct.pack("<q", len(pcm) // 2) + pcm)
+        _write(struct.pack("<q", len(pcm) // 2) + pcm + struct.pack("<q", 2) + b"[]")  # it doesn't tell its sounds
         code = 0
     finally:
         os._exit(code)

@@ -16,7 +16,10 @@ from demo_corpus.encode import encode
 from demo_corpus.engines import engine_of
 from demo_corpus.errors import DemoError, EngineCrashError
 from demo_corpus.settings import DemoParams, generator
+from demo_corpus.speech import RATE_HZ
 from demo_corpus.texts import compose
+
+Sounds = tuple[tuple[float, str], ...]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,17 +34,29 @@ class Job:
     params: DemoParams
 
 
-def render(job: Job, parent: int) -> int:
-    """Makes the clips of a job; returns how many. `parent`: the process to die with."""
+def render(job: Job, parent: int) -> list[tuple[str, Sounds]]:
+    """Makes the clips of a job; returns what is said in each, by path. `parent`: the process to die with."""
     if os.getpid() != parent:
         _die_with_parent()
-    sounds = [sound(language, split, index, job.params, job.scratch) for language, split, index, _ in job.clips]
-    encode(sounds, [Path(job.folder) / path for *_, path in job.clips], job.params.bitrate_kbps)
-    return len(sounds)
+    clips = [rendered(language, split, index, job.params, job.scratch) for language, split, index, _ in job.clips]
+    paths = [path for *_, path in job.clips]
+    encode([samples for samples, _ in clips], [Path(job.folder) / path for path in paths], job.params.bitrate_kbps)
+    return [(path, sounds) for path, (_, sounds) in zip(paths, clips, strict=True)]
 
 
 def sound(language: str, split: str, index: int, params: DemoParams, scratch: str | None = None) -> np.ndarray:
-    """One clip before encoding: mono int16 at effects.OUT_RATE_HZ, a function of (params, language, split, index)."""
+    """The samples of `rendered`."""
+    return rendered(language, split, index, params, scratch)[0]
+
+
+def rendered(
+    language: str, split: str, index: int, params: DemoParams, scratch: str | None = None
+) -> tuple[np.ndarray, Sounds]:
+    """One clip before encoding, a function of (params, language, split, index).
+
+    Returns: mono int16 at effects.OUT_RATE_HZ, (samples,); where each sound begins, in seconds, and its IPA, as in
+        speech.Speech.
+    """
     key = f"{language}/{split}/{index}"
     engine = engine_of(params)
     voice = engine.draw(language, split, index, params)
@@ -60,12 +75,15 @@ def sound(language: str, split: str, index: int, params: DemoParams, scratch: st
                 raise
             text_key = f"{key}/{attempt + 1}"
             continue
-        if len(speech) >= int(seconds * 22050):
+        if len(speech.samples) >= int(seconds * RATE_HZ):
             break
         words *= 2
     else:
-        raise DemoError(f"expected {seconds:.1f} s of speech as {voice.name}, received {len(speech) / 22050:.1f} s.")
-    return apply(speech, voice.size, channel, params.clip_seconds, random)
+        raise DemoError(
+            f"expected {seconds:.1f} s of speech as {voice.name}, received {len(speech.samples) / RATE_HZ:.1f} s."
+        )
+    sounds = tuple((begin / voice.size + channel.start_seconds, sound) for begin, sound in speech.sounds)
+    return apply(speech.samples, voice.size, channel, params.clip_seconds, random), sounds
 
 
 def _die_with_parent() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from demo_corpus.errors import DemoParamsError
 
@@ -53,9 +53,14 @@ class DemoParams(BaseModel):
 
     languages: tuple[Language, ...] = Field(min_length=1, description="ISO 639-1 codes; see texts.FAKER_LOCALES")
     clips: ClipCounts = Field(description="clips per language and split")
-    engine: Literal["espeak", "pico"] = Field(description="the synthesiser; pico: five languages, package py-nanotts")
+    engine: Literal["espeak", "festival", "pico"] = Field(
+        description="the synthesiser; festival: recorded people, Debian packages; pico: five languages, py-nanotts"
+    )
     voice_shares: HeldOut = Field(description="share of the voices held out; training has the rest")
     text_shares: HeldOut = Field(description="share of the texts' items held out; training has the rest")
+    accent_share: float = Field(
+        default=0, ge=0, le=1, description="share of the training clips said with another language's sounds"
+    )
     running_words_share: float = Field(
         ge=0, le=1, description="share of the sentences that are running words (package wordfreq)"
     )
@@ -64,6 +69,12 @@ class DemoParams(BaseModel):
     telephone_share: float = Field(ge=0, le=1, description="share of clips that sound like a telephone")
     noise_share: float = Field(ge=0, le=1, description="share of clips with background noise")
     seed: int = Field(ge=0, description="another seed, another corpus")
+
+    @model_validator(mode="after")
+    def _an_accent_needs_another_language(self) -> DemoParams:
+        if self.accent_share and len(self.languages) < 2:
+            raise ValueError("an accent_share above 0 needs two languages or more")
+        return self
 
     @field_validator("languages")
     @classmethod

@@ -77,6 +77,7 @@ FAMILIES: tuple[tuple[str, ...], ...] = (
 WORDS_PER_MINUTE = (110.0, 215.0)
 PITCH = (25, 80)  # eSpeak's scale of 0 to 99, 50 as the variant has it
 PITCH_RANGE = (25, 85)
+STRESS_LENGTH = (130, 220)  # eSpeak's scale; its languages have 120 to 260
 SPEAKER_SIZE = (0.85, 1.18)  # all frequencies times this: 1.18 a small speaker, 0.85 a big one
 
 
@@ -91,6 +92,8 @@ class VoiceDraw:
     pitch_range: int
     size: float
     timbre: Timbre | None = None  # None: the variant as eSpeak has it
+    accent: str = ""  # a language whose sounds, melody and timing the clip is said with; "": its own
+    rhythm: str = ""  # lines of a variant's file
 
     @property
     def name(self) -> str:
@@ -134,6 +137,7 @@ def draw_voice(language: str, split: str, index: int, params: DemoParams) -> Voi
     order = generator(params.seed, "voice order", split, round_number).permutation(len(variants))
     variant = variants[order[place]]
     random = generator(params.seed, "voice", split, index)
+    accent, rhythm = draw_accent(language, split, index, params)
     return VoiceDraw(
         language=language,
         variant=variant,
@@ -142,4 +146,21 @@ def draw_voice(language: str, split: str, index: int, params: DemoParams) -> Voi
         pitch_range=int(random.integers(PITCH_RANGE[0], PITCH_RANGE[1] + 1)),
         size=float(random.uniform(*SPEAKER_SIZE)),
         timbre=draw_timbre(random) if split == "train" else None,
+        accent=accent,
+        rhythm=rhythm,
     )
+
+
+def draw_accent(language: str, split: str, index: int, params: DemoParams) -> tuple[str, str]:
+    """The accent of a training clip and its rhythm; ("", "") for one without.
+
+    Over the languages, clip `index` has each accent once, so an accent says nothing about the language.
+    """
+    random = generator(params.seed, "accent", split, index)
+    if split != "train" or random.random() >= params.accent_share:
+        return "", ""
+    languages = params.languages
+    accent = languages[(languages.index(language) + int(random.integers(1, len(languages)))) % len(languages)]
+    # how long each of eSpeak's eight grades of stress lasts, and one of its four melodies
+    lengths = " ".join(str(int(length)) for length in random.integers(*STRESS_LENGTH, 8))
+    return accent, f"stressLength {lengths}\nintonation {random.integers(1, 5)}\n"

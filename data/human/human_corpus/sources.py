@@ -20,7 +20,7 @@ from human_corpus.settings import PANEL_LANGUAGES, HumanParams
 class Package:
     """A Debian package, and the version that the README's counts were taken from (Debian 12).
 
-    sha256 : of the .deb file of that version.
+    sha256 : of the .deb file of that version; "" where it differs by architecture, then apt's own check has to do.
     """
 
     name: str
