@@ -20,12 +20,15 @@ import yaml
 from joblib import Parallel, delayed
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "data/demo")]
+sys.path[:0] = [str(ROOT), str(ROOT / "data/demo"), str(ROOT / "data/human")]
 
 from stages.decode import decode_file  # noqa: E402
+from stages.learning.sounds import UNKNOWN, window_sounds  # noqa: E402
 from stages.logmel import log_mel  # noqa: E402
 from stages.pipeline.files import sha256_of_json  # noqa: E402
+from stages.pipeline.manifest_table import Row  # noqa: E402
 from stages.pipeline.params import Params  # noqa: E402
+from stages.pipeline.sounds_table import Said  # noqa: E402
 from stages.resample import resample  # noqa: E402
 from stages.resize import resize_to_image  # noqa: E402
 
@@ -37,12 +40,18 @@ log = logging.getLogger("accuracy")
 
 @dataclass(frozen=True)
 class Clips:
-    """images : (clips, bands, columns) uint8; language, group, split : (clips,) text.
+    """What a corpus is, in memory.
 
+    images : (windows, bands, columns) uint8
+    clip : (windows,) the clip of each; a clip's windows follow one another
+    said : (windows, columns) uint8, what is said in each column, as stages.learning.sounds has it
+    language, group, split : (clips,) text
     paths : (clips,) of recorded clips, in the corpus's folder; index : (clips,) of synthesised ones, in their split
     """
 
     images: np.ndarray
+    clip: np.ndarray
+    said: np.ndarray
     language: np.ndarray
     group: np.ndarray
     split: np.ndarray
@@ -50,29 +59,51 @@ class Clips:
     index: np.ndarray
 
     def of(self, chosen: np.ndarray) -> Clips:
-        return Clips(*(values[chosen] for values in vars(self).values()))
+        """Chosen : (clips,) true for those that are wanted."""
+        windows = chosen[self.clip]
+        number = np.cumsum(chosen) - 1
+        of_clips = (values[chosen] for values in list(vars(self).values())[3:])
+        return Clips(self.images[windows], number[self.clip[windows]], self.said[windows], *of_clips)
 
 
-def image(samples: np.ndarray, rate_hz: float, params: Params) -> np.ndarray:
-    """The first window of a clip, as the pipeline makes it: (bands, columns), uint8."""
+def images_of(samples: np.ndarray, rate_hz: float, params: Params) -> np.ndarray:
+    """All windows of a clip, as the pipeline makes them: (windows, bands, columns), uint8."""
     pcm = resample(samples, rate_hz, params.resample)
     frames_per_second = params.resample.rate_hz / params.logmel.hop_length
     made = resize_to_image(log_mel(pcm, params.resample.rate_hz, params.logmel), frames_per_second, params.resize)
-    return np.asarray(made[0]).reshape(params.resize.height, params.resize.width)
+    return made[..., 0]
 
 
-def synthesised(language: str, split: str, index: int, corpus: Any, params: Params) -> tuple[np.ndarray, str]:
-    """A clip's image, and its voice."""
+def synthesised(
+    language: str, split: str, index: int, corpus: Any, params: Params
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """A clip's images, what is said in their columns (training clips), and its voice."""
     from demo_corpus.effects import OUT_RATE_HZ
     from demo_corpus.engines import engine_of
-    from demo_corpus.render import sound
+    from demo_corpus.render import rendered
 
     voice = engine_of(corpus).draw(language, split, index, corpus).variant
-    return image(sound(language, split, index, corpus), OUT_RATE_HZ, params), voice
+    samples, sounds = rendered(language, split, index, corpus)
+    images = images_of(samples, OUT_RATE_HZ, params)
+    said = None
+    if split == "train" and sounds:
+        row = Row("clip", "", language, voice, split, "", "")
+        told = {"clip": Said(corpus.clip_seconds, *zip(*sounds, strict=True))}
+        resize = params.resize
+        said = window_sounds([row], np.zeros(len(images), int), told, resize.window_seconds, resize.width)
+    columns = images.shape[2]
+    nothing = np.full((len(images), columns), UNKNOWN, np.uint8)
+    return images, nothing if said is None else said.columns(np.arange(len(images)), columns), voice
 
 
 def recorded(path: str, params: Params) -> np.ndarray:
-    return image(*decode_file(path, params.decode), params)
+    return images_of(*decode_file(path, params.decode), params)
+
+
+def clips_of(images: list[np.ndarray], said: list[np.ndarray], *of_clips: np.ndarray) -> Clips:
+    """One corpus of its clips' images; `of_clips` : what Clips has of each clip."""
+    clip = np.repeat(np.arange(len(images)), [len(windows) for windows in images])
+    return Clips(np.concatenate(images), clip, np.concatenate(said), *of_clips)
 
 
 def synthesised_params(name: str, train_clips: int = 0) -> Any:
@@ -96,9 +127,9 @@ def synthesised_corpus(name: str, train_clips: int, params: Params) -> Clips:
         made = Parallel(n_jobs=-1, batch_size=16)(
             delayed(synthesised)(*job, corpus=corpus, params=params) for job in jobs
         )
-        images, voices = zip(*made, strict=True)
+        images, said, voices = map(list, zip(*made, strict=True))
         languages, splits, index = zip(*jobs, strict=True)
-        return Clips(np.stack(images), *map(np.array, (languages, voices, splits, [""] * len(jobs), index)))
+        return clips_of(images, said, *map(np.array, (languages, voices, splits, [""] * len(jobs), index)))
 
     return kept(name, corpus.model_dump(mode="json"), params, make)
 
@@ -115,7 +146,8 @@ def recorded_corpus(name: str, params: Params) -> Clips:
             delayed(recorded)(str(folder / row["path"]), params=params) for row in rows
         )
         language, group, split, paths = (np.array([row[key] for row in rows]) for key in _COLUMNS)
-        return Clips(np.stack(images), language, group, split, paths, np.zeros(len(rows), int))
+        nobody_knows = [np.full((len(windows), windows.shape[2]), UNKNOWN, np.uint8) for windows in images]
+        return clips_of(list(images), nobody_knows, language, group, split, paths, np.zeros(len(rows), int))
 
     return kept(name, yaml.safe_load((BENCHMARK / "params.yaml").read_text(encoding="utf-8"))[name], params, make)
 
@@ -137,4 +169,7 @@ def kept(name: str, settings: Any, params: Params, make: Callable[[], Clips]) ->
 
 
 def joined(*parts: Clips) -> Clips:
-    return Clips(*(np.concatenate(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
+    before = np.cumsum([0, *(len(part.language) for part in parts)])
+    together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    clip = np.concatenate([part.clip + n for part, n in zip(parts, before, strict=False)])
+    return Clips(**together | {"clip": clip})

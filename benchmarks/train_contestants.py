@@ -24,6 +24,7 @@ from stages.pipeline.params import load_params, parse_params  # noqa: E402
 
 FILTERS = (16, 32, 64, 128, 256)
 CONTESTANTS = ("plain", "cnn5", "device", "bands", "bands_plain")
+CROP_COLUMNS = 96  # of `bands`, which is trained on halves of images
 RECIPE = {
     "architecture": "cnn5", "optimizer": "nadam", "schedule": "steps", "learning_rates": [[0, 1e-3]],
     "weight_decay": 0, "label_smoothing": 0, "dropout": 0.5, "class_weights": "none",
@@ -35,6 +36,7 @@ def train_params(architecture: str, augmented: bool, **changes: Any) -> TrainPar
     values = load_params(ROOT / "params.yaml").model_dump(mode="json")
     recipe = RECIPE if architecture == "cnn5" else {"architecture": architecture}
     values["train"] |= recipe | changes
+    values["train"]["augment"]["crop_columns"] = CROP_COLUMNS
     if not augmented:
         values["train"]["augment"] = dict.fromkeys(values["train"]["augment"], 0)
     return parse_params(values).train

@@ -155,7 +155,7 @@ def feature_project(folder: Path, languages: int = 2, size: int = 32) -> Project
                     image[:, 4 + 10 * int(row.language[1:]) :: 9] += 120
                     writer.add(row.id, row.path, partial(Signal, 0, [image]), 10.0)
             writer.finish()
-    train = {"epochs": 6, "batch_size": 16, "precision": "float32",
+    train = {"architecture": "bands", "learning_rate": 3e-3, "epochs": 6, "batch_size": 16, "precision": "float32",
              "augment": {"crop_columns": size // 2, "time_mask_columns": 4, "frequency_mask_bands": 4}}  # fmt: skip
     project.set(resize={"height": size, "width": size}, train=train)
     return project

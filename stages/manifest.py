@@ -26,6 +26,7 @@ from stages.pipeline.manifest_table import MANIFEST, SPLITS, Row, clip_id, datas
 from stages.pipeline.params import Params
 from stages.pipeline.paths import escape_path
 from stages.pipeline.shards import Rejection
+from stages.pipeline.sounds_table import copy_sounds
 from stages.pipeline.splits import assign_shards, split_of, straddling
 from stages.pipeline.stage_main import stage_main
 from stages.pipeline.stat_cache import StatCache
@@ -162,6 +163,9 @@ def run(params: Params) -> None:
     rows = [row._replace(shard=shards[row.id]) for row in rows]
     grouped = section.split_by == "group" and any(row.group != row.id for row in rows)
     write_manifest(rows)
+    told = copy_sounds(root, rows)
+    if told:
+        log.info("of %d training recordings the dataset tells what is said when", told)
     write_json(MANIFEST_INFO, _info(rows, layout, grouped))
     for split in SPLITS:
         members = [row for row in rows if row.split == split]

@@ -9,6 +9,7 @@ import pytest
 
 from stages.learning.augment import Augment, interpolation, is_off, stripe
 from stages.learning.runtime import keras
+from stages.learning.sounds import UNKNOWN
 from stages.pipeline.model_params import AugmentParams
 
 OFF: dict[str, Any] = dict.fromkeys(AugmentParams.model_fields, 0)
@@ -66,19 +67,19 @@ def test_interpolation_blends_neighbours() -> None:
 
 def test_crop_takes_a_piece_as_it_is() -> None:
     images = batch()[..., 0]
-    out = numpy(layer().crop_and_stretch(images.astype(np.float32), 10, 0.0))
+    out = numpy(layer().crop_and_stretch(images.astype(np.float32), 10, 0.0)[0])
     for image, piece in zip(images, out, strict=True):
         assert any((image[:, s : s + 10] == piece).all() for s in range(31))
 
 
 def test_stretch_changes_the_tempo() -> None:
     ramp = np.broadcast_to(np.arange(1, 201, dtype=np.float32), (200, 8, 200))
-    out = numpy(layer().crop_and_stretch(ramp, 100, 0.25))
+    out = numpy(layer().crop_and_stretch(ramp, 100, 0.25)[0])
     tempo = (out[:, 0, 98] - out[:, 0, 0]) / 98  # a ramp's slope is the tempo
     assert tempo.min() >= 1 / 1.25 - 1e-2
     assert tempo.max() <= 1.25 + 1e-2
     assert tempo.std() > 0.1
-    too_long = numpy(layer().crop_and_stretch(ramp, 200, 0.25))
+    too_long = numpy(layer().crop_and_stretch(ramp, 200, 0.25)[0])
     assert (too_long[:, :, -1] == 0).any(), "what lies beyond the recording is black"
 
 
@@ -127,7 +128,7 @@ def test_reverberation_lets_sounds_fade() -> None:
 
 
 def test_shortened_images_end_in_black() -> None:
-    out = numpy(layer().shorten(np.full((200, 4, 30), 9, np.float32), 0.5))
+    out = numpy(layer(shorten_probability=0.5)(np.full((200, 4, 30, 1), 9, np.uint8)))[..., 0]
     length = out.any(axis=1).sum(axis=1)
     assert length.min() >= 9
     assert 60 < (length < 30).sum() < 140
@@ -145,3 +146,22 @@ def test_masks_are_stripes(axis: int) -> None:
     assert ((~across).sum(axis=1) <= 12).all()
     assert (~across).any()
     assert layer(**{f"{kind}_masks": 1, f"{kind}_mask_{unit}": 99})(images).shape == images.shape
+
+
+def test_sounds_go_where_their_columns_go() -> None:
+    """Each column's brightness tells its number, so what is said in it can be looked up afterwards."""
+    columns = 120
+    images = np.broadcast_to(np.arange(1, columns + 1, dtype=np.uint8)[None, None, :, None], (64, 8, columns, 1))
+    sounds = np.broadcast_to((np.arange(columns) // 10).astype(np.uint8), (64, columns))
+    augment = layer(crop_columns=90, time_stretch=0.25, shorten_probability=0.5)
+    out, classes = (numpy(part) for part in augment([images, sounds]))
+    assert out.shape == (64, 8, 90, 1)
+    assert classes.shape == (64, 90)
+    assert augment.compute_output_shape([(64, 8, columns, 1), (64, columns)]) == [(64, 8, 90, 1), (64, 90)]
+    heard = out[:, 0, :, 0] > 0
+    place = out[:, 0, :, 0] - 1
+    away_from_edges = heard & (np.abs(place % 10 - 4.5) < 4)
+    assert away_from_edges.mean() > 0.4
+    assert (classes[away_from_edges] == place[away_from_edges] // 10).all()
+    assert (classes[~heard] == UNKNOWN).mean() > 0.95, "of what is black nobody knows what is said"
+    assert (~heard).any()

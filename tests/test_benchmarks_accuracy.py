@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import accuracy
-from benchmarks.accuracy_corpora import Clips
+from benchmarks import accuracy, accuracy_contestants
+from benchmarks.accuracy_contestants import MelLda, Network
+from benchmarks.accuracy_corpora import Clips, joined
 from stages.pipeline.params import load_params
 
 ROWS = {"demo20": 20, "pico5": 5, accuracy.PANELS[0]: 3, accuracy.PANELS[1]: 3}
@@ -51,34 +52,65 @@ def test_a_contestant_that_was_trained_on_other_clips_is_said_to_be(tmp_path: Pa
 
 
 def test_a_closed_set_is_the_tests_languages_only() -> None:
-    clips = Clips(*(np.array(["es", "fr"]) for _ in range(6)))
+    text = np.array(["es", "fr"])
+    clips = Clips(np.zeros((2, 4, 4), np.uint8), np.arange(2), np.zeros((2, 4), np.uint8), *[text] * 5)
     probabilities = np.array([[0.8, 0.15, 0.05], [0.9, 0.04, 0.06]])
     assert accuracy.answers(probabilities, ["de", "es", "fr"], clips).tolist() == ["es", "fr"]
 
 
 def plainly_different() -> Clips:
+    """Forty clips of one or two windows."""
     rng = np.random.default_rng(0)
-    images = rng.integers(1, 60, (40, 32, 32)).astype(np.uint8)
     language = np.array(["a", "b"])[np.arange(40) % 2]
-    images[language == "b", :8] += 90
+    clip = np.repeat(np.arange(40), 1 + np.arange(40) % 3 // 2)
+    images = rng.integers(1, 60, (len(clip), 32, 32)).astype(np.uint8)
+    images[language[clip] == "b", :8] += 90
+    said = np.where(language[clip, None] == "b", 3, 255) * np.ones((1, 32), int)
     text = np.array([""] * 40)
-    return Clips(images, language, text, text, text, text)
+    return Clips(images, clip, said.astype(np.uint8), language, text, text, text, text)
+
+
+def test_clips_keep_their_windows() -> None:
+    clips = plainly_different()
+    both = joined(clips, clips.of(clips.language == "b"))
+    assert len(both.language) == 60
+    assert both.language[both.clip].tolist() == [
+        *clips.language[clips.clip],
+        *["b"] * (clips.language[clips.clip] == "b").sum(),
+    ]
+    assert (np.diff(both.clip) >= 0).all()
+    assert len(np.unique(both.clip)) == 60
+    some = both.of(np.arange(60) >= 40)
+    assert np.array_equal(some.images, clips.images[clips.language[clips.clip] == "b"])
+    assert np.array_equal(some.clip, clips.of(clips.language == "b").clip)
 
 
 def test_lda_tells_a_plain_difference() -> None:
     clips = plainly_different()
-    model = accuracy.MelLda()
-    model.fit(clips)
+    model = MelLda()
+    model.fit(clips, clips)
     assert (accuracy.answers(model.scores(clips), model.languages, clips) == clips.language).all()
 
 
-def test_training_goes_on_from_the_weights_that_it_had() -> None:
+@pytest.mark.parametrize("architecture", ["phonetic", "bands"])
+def test_training_goes_on_from_the_weights_that_it_had(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy_contestants, "CHECKPOINTS", tmp_path)
     clips = plainly_different()
-    recipe = {"epochs": 1, "batch_size": 8, "augment": None, "again": {"epochs": 1, "learning_rate": 1e-9}}
-    model = accuracy.Network(recipe, load_params(accuracy.ROOT / "params.yaml"))
-    model.fit(clips)
+    recipe = {
+        "architecture": architecture, "epochs": 1, "batch_size": 8, "augment": None,
+        "again": {"epochs": 1, "learning_rate": 1e-9},
+    }  # fmt: skip
+    model = Network("ours", recipe, load_params(accuracy.ROOT / "params.yaml"))
+    model.fit(clips, clips)
     first = model.trained.get_layer("logits").get_weights()[0]
     other = copy(model)
-    other.fit(clips)
+    other.fit(clips, clips.of(np.zeros(40, bool)))
     np.testing.assert_allclose(other.trained.get_layer("logits").get_weights()[0], first, atol=1e-6)
     assert other.trained is not model.trained
+    assert len(list(tmp_path.glob("ours-*.npz"))) == 2, "a killed training would go on from here"
+    again = Network("ours", recipe, model.params)
+    again.fit(clips, clips)  # finds itself finished
+    np.testing.assert_array_equal(again.trained.get_layer("logits").get_weights()[0], first)
+    assert model.scores(clips).shape == (40, 2)

@@ -98,7 +98,7 @@ def test_every_window_once_in_even_batches(project: Path, memory_gb: float, pool
         assert n <= len(seen) < n + batches.steps, "a batch hears one window twice, at most"
     made = list(batches.epoch(0))
     assert len(made) == batches.steps == -(-n // 10)
-    assert {tuple(part.shape for part in batch) for batch in made} == {batches.shapes}
+    assert {tuple(part.shape for part in batch) for batch in made} == {tuple(spec.shape for spec in batches.specs)}
     assert batches.size <= 10
 
 

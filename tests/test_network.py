@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.learning import network
+from stages.learning import layers, network
 from stages.learning.runtime import keras, policy_name
 
 
@@ -77,7 +77,7 @@ def test_bands_takes_any_width_with_the_same_weights(architecture: str, most: in
 
 def test_band_normalise_takes_an_equaliser_away_and_leaves_padding_alone() -> None:
     rng = np.random.default_rng(0)
-    layer = network.BandNormalise(dtype="float32")
+    layer = layers.BandNormalise(dtype="float32")
     images = rng.integers(60, 160, (2, 24, 30, 1)).astype("float32")
     images[:, :, 20:] = 0
     equalised = images.copy()
@@ -90,7 +90,7 @@ def test_band_normalise_takes_an_equaliser_away_and_leaves_padding_alone() -> No
 
 
 def test_attentive_statistics_are_mean_and_deviation_of_what_sounds_when_all_columns_weigh_the_same() -> None:
-    layer = network.AttentiveStatistics(8)
+    layer = layers.AttentiveStatistics(8)
     frames = np.random.default_rng(0).normal(size=(2, 50, 6)).astype("float32")
     sounding = np.ones((2, 50, 1), "float32")
     sounding[1, 30:] = 0
@@ -105,14 +105,14 @@ def test_attentive_statistics_are_mean_and_deviation_of_what_sounds_when_all_col
 def test_sounding_frames_are_those_of_two_columns_of_which_one_is_not_black() -> None:
     images = np.zeros((1, 8, 7, 1), np.uint8)
     images[0, 3, 2] = images[0, 5, 6] = 9
-    out = keras.ops.convert_to_numpy(network.Sounding(dtype="float32")(images))
+    out = keras.ops.convert_to_numpy(layers.Sounding(dtype="float32")(images))
     assert out[0, :, 0].tolist() == [0, 1, 0, 1]
 
 
 def test_halving_by_max_is_max_pooling() -> None:
     images = np.random.default_rng(0).normal(size=(2, 9, 12, 3)).astype("float32")
     pooled = keras.ops.convert_to_numpy(keras.layers.MaxPooling2D()(images))
-    layer = network.HalveByMax()
+    layer = layers.HalveByMax()
     assert (keras.ops.convert_to_numpy(layer(images)) == pooled).all()
     assert layer.compute_output_shape(images.shape) == pooled.shape
 

@@ -19,7 +19,9 @@ from learning_project import LABEL, ROOT, make_project, write_params
 from stages.learning.checkpoint import TrainingState, checkpoint_key, load_checkpoint, save_checkpoint
 from stages.learning.dataset import Images, index_windows
 from stages.learning.model_file import load_model, load_settings
+from stages.learning.runtime import keras
 from stages.learning.scoring import predict_windows
+from stages.learning.sounds import SOUNDS
 from stages.pipeline.errors import PipelineError, SplitError, StorageError
 from stages.pipeline.manifest_table import read_manifest
 from stages.pipeline.params import load_params
@@ -134,6 +136,37 @@ def test_streaming_learns_as_well_and_resumes_to_the_same_bytes(trained: tuple[P
     killed_after_two_epochs(project)
     assert "going on after epoch" in train(project)
     assert (project / WEIGHTS).read_bytes() == streamed
+
+
+def test_the_network_learns_to_hear_what_is_said_and_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    changes: dict[str, object] = {"train.architecture": "phonetic", "train.augment.crop_columns": 0, "train.epochs": 10}
+    project = make_project(tmp_path / "p", changes=changes)
+    log = train(project)
+    assert "it is known what is said in them" in log
+    weights = (project / WEIGHTS).read_bytes()
+    model, settings = load_model(project / "models/model")
+    rows = read_manifest(project / "data/manifest.csv")
+    windows = index_windows(project / "data/features", rows, settings.languages, "test")
+    images = Images(windows, 1)
+    assert (predict_windows(model, images, 32).argmax(axis=1) == windows.label).mean() > 0.9
+    hears = keras.Model(model.input, model.get_layer("sounds").output)
+    heard = np.asarray(hears(images.take(np.arange(len(windows)))[..., None])).argmax(axis=2)  # (windows, frames)
+    said = np.array([SOUNDS.index("aiu"[label]) for label in windows.label])
+    middle = heard[:, heard.shape[1] // 3 : heard.shape[1] * 2 // 3]  # a pause before and after
+    assert (middle == said[:, None]).mean() > 0.8
+    assert (heard[:, :2] == 0).mean() > 0.8
+    shutil.rmtree(project / "models")
+    killed_after_two_epochs(project)
+    assert "going on after epoch" in train(project)
+    assert (project / WEIGHTS).read_bytes() == weights
+
+
+def test_a_corpus_that_tells_no_sounds_is_learned_all_the_same(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", changes={"train.architecture": "phonetic", "train.epochs": 1})
+    (project / "data/sounds.csv").write_text("id,seconds,sounds\n")
+    assert "it is known what is said" not in train(project)
+    (project / "data/sounds.csv").unlink()
+    assert "run `dvc repro manifest`" in train(project, expected=74)
 
 
 def values_of(project: Path) -> dict[str, object]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.learning.runtime import keras
+from stages.learning.sounds import UNKNOWN
 
 if TYPE_CHECKING:
     from stages.pipeline.model_params import AugmentParams
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 ops = keras.ops
 
 FULL_SCALE = 255.0
-REVERB_COLUMNS = 6
+REVERB_COLUMNS = 12
 GRAIN = 0.05  # of full scale: how much noise varies from pixel to pixel, both ways
 
 
@@ -54,9 +55,21 @@ def stripe(start: Any, width: Any, length: int) -> Any:
     return ops.cast(ops.logical_and(place >= start, place < start + width), "float32")
 
 
+def _at(position: Any, classes: Any) -> Any:
+    """The classes of the columns nearest to `position`, (batch, n); UNKNOWN beyond the end."""
+    last = classes.shape[1] - 1
+    nearest = ops.cast(ops.round(ops.clip(position, 0.0, float(last))), "int32")
+    found = ops.take_along_axis(ops.cast(classes, "int32"), nearest, axis=1)
+    return ops.where(position < last + 1.0, found, UNKNOWN)
+
+
 @keras.saving.register_keras_serializable("stages")
 class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
-    """(batch, bands, columns, 1) -> (batch, bands, crop_columns or columns, 1), float32, 0 to 255."""
+    """(batch, bands, columns, 1) -> (batch, bands, crop_columns or columns, 1), float32, 0 to 255.
+
+    Called with images and what is said in their columns, (batch, columns) classes of stages.learning.sounds, it gives
+    both, the classes as the columns went.
+    """
 
     def __init__(self, params: AugmentParams, seed: int, **kwargs: Any) -> None:
         super().__init__(dtype="float32", **kwargs)
@@ -67,14 +80,18 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
         return keras.random.uniform(shape, low, high, dtype="float32", seed=self.seed_generator)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        batch, bands, columns, channels = input_shape
-        return (batch, bands, min(self.params.crop_columns or columns, columns), channels)
+        images, *sounds = input_shape if isinstance(input_shape, list) else [input_shape]
+        batch, bands, columns, channels = images
+        columns = min(self.params.crop_columns or columns, columns)
+        return [(batch, bands, columns, channels), (batch, columns)] if sounds else (batch, bands, columns, channels)
 
-    def call(self, images: Any) -> Any:
+    def call(self, inputs: Any) -> Any:
         p = self.params
+        images, *sounds = inputs if isinstance(inputs, list) else [inputs]
         x = ops.cast(images, "float32")[..., 0]
         if p.crop_columns or p.time_stretch:
-            x = self.crop_and_stretch(x, min(p.crop_columns or x.shape[2], x.shape[2]), p.time_stretch)
+            x, position = self.crop_and_stretch(x, min(p.crop_columns or x.shape[2], x.shape[2]), p.time_stretch)
+            sounds = [_at(position, classes) for classes in sounds]
         if p.reverb_probability:
             x = self.reverberate(x, p.reverb_probability)
         if p.frequency_warp:
@@ -86,15 +103,17 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
         if p.band_limit_probability:
             x = self.band_limit(x, p.band_limit_probability)
         if p.shorten_probability:
-            x = self.shorten(x, p.shorten_probability)
+            kept = self.shorten(x, p.shorten_probability)
+            x = x * kept[:, None, :]
+            sounds = [ops.where(kept > 0, classes, UNKNOWN) for classes in sounds]
         for _ in range(p.frequency_masks):
             x = x * (1.0 - self._stripe(x, x.shape[1], p.frequency_mask_bands))[:, :, None]
         for _ in range(p.time_masks):
             x = x * (1.0 - self._stripe(x, x.shape[2], p.time_mask_columns))[:, None, :]
-        return x[..., None]
+        return [x[..., None], *sounds] if sounds else x[..., None]
 
-    def crop_and_stretch(self, x: Any, columns: int, stretch: float) -> Any:
-        """`columns` columns from a random place, spoken up to (1 + stretch) times faster or slower.
+    def crop_and_stretch(self, x: Any, columns: int, stretch: float) -> tuple[Any, Any]:
+        """`columns` columns from a random place, spoken up to (1 + stretch) times faster or slower; and which they are.
 
         Where the stretched part would be longer than the image, the rest stays black, as the resize stage pads.
         """
@@ -104,16 +123,16 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
         if not stretch:
             start = ops.round(start)
         position = start + rate * np.arange(columns, dtype=np.float32)[None, :]
-        return ops.matmul(x, ops.transpose(interpolation(position, available), (0, 2, 1)))
+        return ops.matmul(x, ops.transpose(interpolation(position, available), (0, 2, 1))), position
 
     def reverberate(self, x: Any, probability: float) -> Any:
         """A room: each sound fades over the next columns instead of ending; the louder of the two is heard.
 
-        The late sound begins 5 to 40 below the direct one and loses 6 to 60 a column (pixels' units).
+        The late sound begins 5 to 40 below the direct one and loses 3 to 30 a column (pixels' units: 1 to 9 dB).
         """
         batch, columns = ops.shape(x)[0], x.shape[2]
         chosen = self._uniform((batch, 1, 1), 0.0) < probability
-        loss, gap = self._uniform((batch, 1, 1), 6.0, 60.0), self._uniform((batch, 1, 1), 5.0, 40.0)
+        loss, gap = self._uniform((batch, 1, 1), 3.0, 30.0), self._uniform((batch, 1, 1), 5.0, 40.0)
         late = x
         for n in range(1, REVERB_COLUMNS + 1):
             late = ops.maximum(late, ops.pad(x, [[0, 0], [0, 0], [n, 0]])[:, :, :columns] - gap - loss * n)
@@ -158,11 +177,11 @@ class Augment(keras.layers.Layer):  # type: ignore[misc,name-defined]
         return x * stripe(0.0, edge, bands)[:, :, None]
 
     def shorten(self, x: Any, probability: float) -> Any:
-        """Black behind a random place after the first third: a recording that ends sooner, padded."""
+        """(batch, columns), 0.0 behind a random place after the first third: a recording that ends sooner, padded."""
         batch, columns = ops.shape(x)[0], x.shape[2]
         chosen = self._uniform((batch, 1), 0.0) < probability
         end = ops.where(chosen, self._uniform((batch, 1), 0.3) * columns, float(columns))
-        return x * stripe(0.0, end, columns)[:, None, :]
+        return stripe(0.0, end, columns)
 
     def _stripe(self, x: Any, length: int, widest: int) -> Any:
         """One stripe of 0 to `widest` rows or columns at a random place, (batch, length)."""

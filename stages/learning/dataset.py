@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from stages.learning.runtime import accelerators, keras
+from stages.learning.sounds import WindowSounds
 from stages.learning.stream import PIECE, POOL_BYTES, draws, pieces_of, pool_places
 from stages.pipeline.errors import SplitError, StorageError
 from stages.pipeline.manifest_table import Row
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 BATCHES_AHEAD = 4
 LARGEST_GAP = 16  # rows: to read so many in vain costs less than another call
 DEVICE_BYTES = 2e9  # a small GPU has room for it beside any of the networks
-Batch = tuple[Any, np.ndarray, np.ndarray]
+Batch = tuple[Any, np.ndarray, np.ndarray]  # images, or images and sounds; labels; weights
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,8 @@ def ahead(
 class TrainingBatches:
     """The batches of each epoch: images (batch, bands, columns, 1) uint8, labels (batch, languages), weights (batch,).
 
+    With `sounds`, images are a pair: the images, and the classes of what is said in them, (batch, columns) uint8.
+
     All have one size, as each other size would be compiled anew and a last batch of one window would upset batch
     normalisation: a few windows are heard twice where the number doesn't divide.
 
@@ -219,15 +222,22 @@ class TrainingBatches:
         seed: int,
         devices: int = 1,
         pool_bytes: float = POOL_BYTES,
+        sounds: WindowSounds | None = None,
     ) -> None:
         self.images = images
+        self.sounds = sounds
         self.n_languages = n_languages
         self.seed = seed
         self.pool_bytes = pool_bytes
         self.steps = max(1, -(-len(images.windows) // batch_size))
         self.size = -(-len(images.windows) // (self.steps * devices)) * devices
         self.class_weights = class_weights(images.windows.label, n_languages, weights)
-        self.shapes = ((self.size, *images.windows.shape, 1), (self.size, n_languages), (self.size,))
+        pictures: Any = keras.KerasTensor((self.size, *images.windows.shape, 1), "uint8")
+        if sounds is not None:
+            pictures = (pictures, keras.KerasTensor((self.size, images.windows.shape[1]), "uint8"))
+        self.specs = (
+            pictures, keras.KerasTensor((self.size, n_languages), "float32"), keras.KerasTensor((self.size,), "float32")
+        )  # fmt: skip
         # not by TensorFlow: its datasets would bring each batch back to the host
         on_device = keras.backend.backend() == "jax" and accelerators() and images.windows.n_bytes <= DEVICE_BYTES
         held = images.take(np.arange(len(images.windows))) if on_device and images.in_memory else None
@@ -259,7 +269,10 @@ class TrainingBatches:
     def _make(self, epoch: int) -> Iterator[Batch]:
         for pictures, numbers in self.drawn(epoch):
             label = self.images.windows.label[numbers]
-            yield pictures[..., None], np.eye(self.n_languages, dtype=np.float32)[label], self.class_weights[label]
+            heard = pictures[..., None]
+            if self.sounds is not None:
+                heard = (heard, self.sounds.columns(numbers, pictures.shape[2]))
+            yield heard, np.eye(self.n_languages, dtype=np.float32)[label], self.class_weights[label]
 
     def epoch(self, epoch: int, failures: list[BaseException] | None = None) -> Iterator[Batch]:
         """The batches of one epoch, made ahead in a thread; `failures` as in `ahead`."""

@@ -77,6 +77,13 @@ class ModelSettings(BaseModel):
     split_label: str
     versions: dict[str, str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        """Models that were made before there was a choice to listen to sounds did not."""
+        train = values.get("train") if isinstance(values, dict) else None
+        return values | {"train": {"sounds_weight": 0, **train}} if isinstance(train, dict) else values
+
     @model_validator(mode="after")
     def _languages_differ(self) -> ModelSettings:
         if len(set(self.languages)) != len(self.languages):

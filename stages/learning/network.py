@@ -1,7 +1,7 @@
 """The networks: images of sound in, probabilities of languages out.
 
 `cnn5` is the network of the 2017 article that this project grew out of (192x192 log-mel images, 176 languages); its
-variants test what the article says of its parts (docs/claims.md). `bands` and `bands_deep` are ours.
+variants test what the article says of its parts (docs/claims.md). `phonetic`, `bands` and `bands_deep` are ours.
 
 Input: (batch, bands, columns, 1), values 0 to 255 as the resize stage stores them; row 0 is the lowest band.
 Output: (batch, languages), probabilities in float32.
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.learning.layers import AttentiveStatistics, BandNormalise, HalveByMax, Sounding
 from stages.learning.runtime import accelerators, keras
+from stages.learning.sounds import SOUNDS
 
 layers = keras.layers
 ops = keras.ops
@@ -23,96 +25,8 @@ BATCH_NORM_MOMENTUM = 0.9  # Keras's 0.99 lags behind in runs of a few hundred s
 ARTICLE_FILTERS = (16, 32, 64, 128, 256)
 TIME_FILTERS = 192
 DEEP_DILATIONS = (1, 2, 4, 1, 2, 4)  # each frame sees 15 columns before and after it, three quarters of a second
-SILENT = 30.0  # taken from a padding frame's score, before the softmax
-
-
-@keras.saving.register_keras_serializable("stages")
-class BandNormalise(keras.layers.Layer):  # type: ignore[misc,name-defined]
-    """Subtract each band's mean over time, which takes microphone, line and much of the voice's timbre away.
-
-    (batch, bands, columns, 1), 0 to 255 -> the same shape, zero mean in each band, about unit variance.
-    Columns that are black from top to bottom (padding, digital silence) neither count nor change: they become 0.
-    """
-
-    def call(self, images: Any) -> Any:
-        images = ops.cast(images, "float32")  # means over hundreds of values want more than 8 bits
-        sounding = ops.cast(ops.max(images, axis=1, keepdims=True) > 0, "float32")  # (batch, 1, columns, 1)
-        count = ops.maximum(ops.sum(sounding, axis=2, keepdims=True), 1.0)
-        mean = ops.sum(images * sounding, axis=2, keepdims=True) / count  # (batch, bands, 1, 1)
-        centred = (images - mean) * sounding
-        variance = ops.mean(ops.sum(ops.square(centred), axis=2, keepdims=True) / count, axis=1, keepdims=True)
-        return ops.cast(centred / ops.sqrt(variance + 1.0), self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-
-@keras.saving.register_keras_serializable("stages")
-class Sounding(keras.layers.Layer):  # type: ignore[misc,name-defined]
-    """Which frames have sound: (batch, bands, columns, 1) -> (batch, columns / 2, 1), 1.0, or 0.0 for padding."""
-
-    def call(self, images: Any) -> Any:
-        columns = ops.cast(ops.max(images, axis=1) > 0, self.compute_dtype)  # (batch, columns, 1)
-        return ops.max_pool(columns, 2, strides=2, padding="same")
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        columns = input_shape[2]
-        return (input_shape[0], None if columns is None else -(-columns // 2), 1)
-
-
-@keras.saving.register_keras_serializable("stages")
-class AttentiveStatistics(keras.layers.Layer):  # type: ignore[misc,name-defined]
-    """Weighted mean and standard deviation over time, weights learned (Okabe et al. 2018, arXiv:1803.10963).
-
-    Frames (batch, columns, channels) and which of them sound (batch, columns, 1) -> (batch, 2 * channels). Padding
-    doesn't count, or a short recording would be known by it.
-    """
-
-    def __init__(self, hidden: int = 64, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.hidden = hidden
-        self.squeeze = layers.Dense(hidden, activation="tanh", name="squeeze")
-        self.score = layers.Dense(1, name="score")
-
-    def build(self, input_shape: Any) -> None:
-        frames = input_shape[0]
-        self.squeeze.build(frames)
-        self.score.build((*frames[:-1], self.hidden))
-        self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        frames, sounding = inputs
-        scores = ops.cast(self.score(self.squeeze(frames)), "float32")  # (batch, columns, 1)
-        weights = ops.softmax(scores - SILENT * (1.0 - ops.cast(sounding, "float32")), axis=1)
-        frames = ops.cast(frames, "float32")
-        mean = ops.sum(weights * frames, axis=1)  # (batch, channels)
-        variance = ops.sum(weights * ops.square(frames), axis=1) - ops.square(mean)
-        deviation = ops.sqrt(ops.maximum(variance, 1e-5))
-        return ops.cast(ops.concatenate([mean, deviation], axis=-1), self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        frames = input_shape[0]
-        return (frames[0], 2 * frames[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "hidden": self.hidden}
-
-
-@keras.saving.register_keras_serializable("stages")
-class HalveByMax(keras.layers.Layer):  # type: ignore[misc,name-defined]
-    """Maxima of 2x2 pixels, as MaxPooling2D gives them; XLA's gradient of that one is slow on GPUs.
-
-    (batch, rows, columns, channels) -> half the rows and columns; an odd last one is left out.
-    """
-
-    def call(self, x: Any) -> Any:
-        rows, columns, channels = x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
-        pairs = ops.reshape(x[:, : 2 * rows, : 2 * columns], (-1, rows, 2, columns, 2, channels))
-        return ops.max(pairs, axis=(2, 4))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        batch, rows, columns, channels = input_shape
-        return (batch, rows // 2, columns // 2, channels)
+SOUND_FILTERS = 128
+SOUND_ROWS = 48  # what the bands are averaged to: fine enough for formants, too coarse for most voices' harmonics
 
 
 def _cnn5(shape: tuple[int, int | None], n_languages: int, dropout: float, variant: str) -> Any:
@@ -224,6 +138,43 @@ def _bands(shape: tuple[int, int | None], n_languages: int, dropout: float, deep
     )
 
 
+def _phonetic(shape: tuple[int, int | None], n_languages: int, dropout: float) -> Any:
+    """Ours: which sound is said when, and from the order of the sounds, and nothing else, which language.
+
+    What is said of the sounds is squeezed through the probabilities of the sounds that there are ("sounds", whose
+    logits training compares with what was said, where a corpus tells it), so little of the voice comes through.
+    As in phonotactic recognisers: Tang et al. 2017, arXiv:1705.03151. Columns should be 20 to 30 ms wide.
+    """
+    images = keras.Input((*shape, 1), name="images")
+    rows = max(1, round(shape[0] / SOUND_ROWS))
+    x = layers.AveragePooling2D((rows, 1), name="fewer_bands")(images)
+    x = BandNormalise(dtype="float32", name="band_normalise")(x)
+    x = layers.ReLU(name="stem_relu")(_conv(x, 32, (5, 7), "stem", (2, 2)))  # (batch, rows / 2, columns / 2, 32)
+    x = layers.ReLU(name="stage1_relu")(_conv(x, 64, (3, 3), "stage1", (2, 1)))  # (batch, rows / 4, columns / 2, 64)
+    x = layers.Conv2D(SOUND_FILTERS, (x.shape[1], 1), use_bias=False, name="collapse_conv")(x)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="collapse_norm")(x)
+    x = layers.ReLU(name="collapse_relu")(x)  # (batch, 1, columns / 2, SOUND_FILTERS)
+    for number, dilation in enumerate(DEEP_DILATIONS, start=1):
+        x = _time_block(x, dilation, f"time{number}")
+    x = layers.Dropout(0.1, name="sounds_dropout")(layers.Reshape((-1, SOUND_FILTERS), name="frames")(x))
+    x = layers.Dense(len(SOUNDS), dtype="float32", name="sounds")(x)  # (batch, columns / 2, sounds)
+    x = layers.Softmax(dtype="float32", name="sound_probabilities")(x)
+    x = layers.Dropout(0.1, name="order_dropout")(layers.Reshape((1, -1, len(SOUNDS)), name="order_frames")(x))
+    for number, (columns, dilation) in enumerate(((5, 1), (3, 1), (3, 2)), start=1):
+        x = layers.Conv2D(
+            SOUND_FILTERS, (1, columns), dilation_rate=(1, dilation), padding="same", use_bias=False,
+            name=f"order{number}_conv",
+        )(x)  # fmt: skip
+        x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"order{number}_norm")(x)
+        x = layers.ReLU(name=f"order{number}_relu")(x)
+    x = layers.Reshape((-1, SOUND_FILTERS), name="order")(x)  # (batch, columns / 2, SOUND_FILTERS)
+    x = AttentiveStatistics(name="pool")([x, Sounding(dtype="float32", name="sounding")(images)])
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="pool_norm")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dense(n_languages, name="logits")(x)
+    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(x), name="phonetic")
+
+
 def build_network(architecture: str, n_bands: int, n_columns: int | None, n_languages: int, dropout: float) -> Any:
     """An untrained network.
 
@@ -233,4 +184,6 @@ def build_network(architecture: str, n_bands: int, n_columns: int | None, n_lang
     family, _, variant = architecture.partition("_")
     if family == "cnn5":
         return _cnn5(shape, n_languages, dropout, variant)
+    if family == "phonetic":
+        return _phonetic(shape, n_languages, dropout)
     return _bands(shape, n_languages, dropout, deep=architecture == "bands_deep")

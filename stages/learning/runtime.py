@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,10 @@ def policy_name(precision: str, cpuinfo: Path = CPUINFO) -> str:
     return {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
 
 
-def feed(batches: Iterator[tuple[Any, ...]], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Any:
+def feed(batches: Iterator[tuple[Any, ...]], specs: tuple[Any, ...]) -> Any:
     """Batches in the form in which `model.fit` takes them best.
+
+    specs : shape and dtype of each part of a batch, as KerasTensors
 
     Keras hands a generator to tf.data, whose autotuner keeps every second `fit` waiting for a second at its end
     (measured on two cores: 198 clips/s in place of 380). Several devices get their generator, which Keras distributes.
@@ -114,7 +116,7 @@ def feed(batches: Iterator[tuple[Any, ...]], shapes: Sequence[tuple[int, ...]], 
         return batches
     import tensorflow as tf
 
-    signature = tuple(tf.TensorSpec(*pair) for pair in zip(shapes, dtypes, strict=True))
+    signature = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
     options = tf.data.Options()
     options.autotune.enabled = False
     return tf.data.Dataset.from_generator(lambda: batches, output_signature=signature).prefetch(1).with_options(options)

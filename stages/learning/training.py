@@ -14,6 +14,7 @@ import numpy as np
 from stages.learning.augment import Augment, is_off
 from stages.learning.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from stages.learning.dataset import Images, TrainingBatches
+from stages.learning.layers import SoundLoss
 from stages.learning.metrics import log_loss, pool_windows
 from stages.learning.network import build_network
 from stages.learning.runtime import feed, keras, needs_compiler, strategy_scope
@@ -87,15 +88,15 @@ class _AverageWeights(keras.callbacks.Callback):  # type: ignore[misc]
 def compiled_network(params: TrainParams, batches: TrainingBatches) -> tuple[Any, Any]:
     """The untrained network, and the model that trains it: augmentation before it, optimizer and loss behind it.
 
-    Without augmentation both are one.
+    Where the batches tell what is said, and the network listens to sounds, hearing them is a part of the loss. Without
+    augmentation and sounds both are one.
     """
     bands, columns = batches.images.windows.shape
     width = columns if params.architecture.startswith("cnn5") else None
     with strategy_scope():
         network = model = build_network(params.architecture, bands, width, batches.n_languages, params.dropout)
-        if not is_off(params.augment):
-            images = keras.Input((bands, columns, 1), dtype="uint8", name="images")
-            model = keras.Model(images, network(Augment(params.augment, params.seed, name="augment")(images)))
+        if batches.sounds is not None or not is_off(params.augment):
+            model = _training_model(network, params, batches)
             network.compile(jit_compile=needs_compiler())  # it only predicts
         optimizer = make_optimizer(params, batches.steps)
         model.compile(
@@ -108,6 +109,24 @@ def compiled_network(params: TrainParams, batches: TrainingBatches) -> tuple[Any
     return network, model
 
 
+def _training_model(network: Any, params: TrainParams, batches: TrainingBatches) -> Any:
+    """`network` behind the augmentation; where the batches have sounds, with a loss on what it hears."""
+    inputs = keras.tree.map_structure(lambda spec: keras.Input(spec.shape[1:], dtype=spec.dtype), batches.specs[0])
+    heard = list(inputs) if isinstance(inputs, tuple) else inputs
+    if not is_off(params.augment):
+        heard = Augment(params.augment, params.seed, name="augment")(heard)
+    if batches.sounds is None:
+        return keras.Model(inputs, network(heard))
+    images, classes = heard
+    parts = keras.Model(network.input, [network.output, network.get_layer("sounds").output])
+    probabilities, logits = parts(images)
+    loss = SoundLoss(batches.sounds.weights(), params.sounds_weight, name="sound_loss")
+    logits = loss([logits, classes])
+    # the loss hangs on a layer that the output depends on, or Keras would leave it out
+    probabilities = keras.layers.Lambda(lambda pair: pair[0], name="answer")([probabilities, logits])
+    return keras.Model(inputs, probabilities)
+
+
 def fit_epoch(model: Any, batches: TrainingBatches, epoch: int, callbacks: Sequence[Any] = ()) -> dict[str, float]:
     """One round over the batches; loss and accuracy, means over the round.
 
@@ -116,7 +135,7 @@ def fit_epoch(model: Any, batches: TrainingBatches, epoch: int, callbacks: Seque
     failures: list[BaseException] = []
     try:
         logs = model.fit(
-            feed(batches.epoch(epoch, failures), batches.shapes, ("uint8", "float32", "float32")),
+            feed(batches.epoch(epoch, failures), batches.specs),
             steps_per_epoch=batches.steps,
             shuffle=False,  # already done
             verbose=0,
@@ -144,11 +163,13 @@ def train_model(
     validation: Images,
     checkpoint: Path,
     on_epoch: Callable[[dict[str, float]], None],
+    start: Sequence[np.ndarray] = (),
 ) -> Trained:
     """Train, from `checkpoint` on where there is one.
 
     validation : may be empty; then every epoch is run and the last weights are kept.
     on_epoch : told each epoch's record, those before a resume included.
+    start : weights of the same network to begin with; none, and they are drawn.
 
     Raises
     ------
@@ -164,6 +185,8 @@ def train_model(
         log.info("going on after epoch %d of %d, from %s", state.epoch, params.epochs, checkpoint)
     else:
         state = TrainingState()
+        if start:
+            network.set_weights(start)
     for record in state.history:
         on_epoch(record)
     log.info("%s: %s parameters, %s", network.name, f"{network.count_params():,}", keras.config.dtype_policy().name)

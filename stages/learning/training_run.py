@@ -13,12 +13,14 @@ from stages.learning.checkpoint import checkpoint_key, remove_other_checkpoints
 from stages.learning.dataset import Images, TrainingBatches, Windows, index_windows
 from stages.learning.model_file import FeatureSettings, ModelSettings
 from stages.learning.runtime import keras, make_reproducible, number_of_devices, policy_name
+from stages.learning.sounds import WindowSounds, window_sounds
 from stages.learning.training import Trained, train_model
 from stages.pipeline.errors import ParamsError, SplitError, StorageError
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.model_params import TrainParams
 from stages.pipeline.params import Params
 from stages.pipeline.shards import Shard, list_shards
+from stages.pipeline.sounds_table import read_sounds
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +58,21 @@ def train(
     held_out = Images(validation, max(0.0, params.train.memory_gb - training.n_bytes / 1e9))
     batches = TrainingBatches(
         images, len(languages), params.train.batch_size, params.train.class_weights, params.train.seed,
-        number_of_devices(),
+        number_of_devices(), sounds=sounds_of(training, params),
     )  # fmt: skip
     trained = train_model(params.train, batches, held_out, path, on_epoch)
     return describe(params, languages, training, trained, label), trained
+
+
+def sounds_of(training: Windows, params: Params) -> WindowSounds | None:
+    """What is said in the training windows; None where the corpus doesn't tell, or the network doesn't listen to it."""
+    if not (params.train.sounds_weight and params.train.architecture == "phonetic"):
+        return None
+    resize = params.resize
+    sounds = window_sounds(training.clips, training.clip, read_sounds(), resize.window_seconds, resize.width)
+    if sounds is not None:
+        log.info("of %d clips it is known what is said in them", sum(len(begins) > 0 for begins in sounds.begins))
+    return sounds
 
 
 def forget_checkpoints(checkpoints: Path) -> None:

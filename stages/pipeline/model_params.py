@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from stages.pipeline.data_params import MOST_SEED, Section
 
-Architecture = Literal["bands", "bands_deep", "cnn5", "cnn5_average", "cnn5_attention", "cnn5_relu"]
+Architecture = Literal["phonetic", "bands", "bands_deep", "cnn5", "cnn5_average", "cnn5_attention", "cnn5_relu"]
 
 
 class AuditParams(Section):
@@ -45,7 +45,8 @@ class AugmentParams(Section):
 
 class TrainParams(Section):
     architecture: Architecture = Field(
-        description="bands: ours; bands_deep: ours for tens of thousands of clips; cnn5: the 2017 article's network; "
+        description="phonetic: ours, it hears sounds and from their order the language; bands, bands_deep: ours before "
+        "it, on the picture as a whole, the second for tens of thousands of clips; cnn5: the 2017 article's network; "
         "cnn5_average, cnn5_attention: the same with pooling in place of its dense layer; cnn5_relu: the same with "
         "batch normalisation and ReLU in place of ELU"
     )
@@ -61,6 +62,9 @@ class TrainParams(Section):
     )
     weight_decay: float = Field(ge=0, le=1, description="pulls weights towards zero; 0: off")
     dropout: float = Field(ge=0, lt=1, description="before the last layer")
+    sounds_weight: float = Field(
+        ge=0, le=100, description="phonetic: how much it counts to hear the sounds that the corpus tells; 0: nothing"
+    )
     label_smoothing: float = Field(ge=0, lt=1, description="share of the label that goes to all languages alike")
     class_weights: Literal["balanced", "none"] = Field(description="balanced: every language counts the same")
     unknown_languages: tuple[str, ...] = Field(

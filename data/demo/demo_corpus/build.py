@@ -71,7 +71,7 @@ def build(out: Path, params: DemoParams, workers: int = 0) -> list[Clip]:
         with tempfile.TemporaryDirectory(prefix="demo-corpus-", ignore_cleanup_errors=True) as scratch:
             said = _render_all(clips, partial, scratch, params, workers)
         _write_table(partial / "corpus.csv", clips)
-        _write_sounds(partial / "sounds.csv", clips, said)
+        _write_sounds(partial / "sounds.csv", clips, said, params.clip_seconds)
         _put_in_place(partial, out)
     return clips
 
@@ -99,14 +99,15 @@ def _write_table(path: Path, clips: list[Clip]) -> None:
         writer.writerows([clip.path, clip.language, clip.group, clip.split] for clip in clips)
 
 
-def _write_sounds(path: Path, clips: list[Clip], said: dict[str, Sounds]) -> None:
+def _write_sounds(path: Path, clips: list[Clip], said: dict[str, Sounds], seconds: float) -> None:
     """What is said when in the training clips: "0.12 b|0.25 ˈa|0.41 " begins with b at 0.12 s and ends at 0.41 s."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "sounds"])
+        writer.writerow(["path", "seconds", "sounds"])
         for clip in clips:
             if clip.split == "train" and said[clip.path]:
-                writer.writerow([clip.path, "|".join(f"{begin:.3f} {sound}" for begin, sound in said[clip.path])])
+                text = "|".join(f"{begin:.3f} {sound}" for begin, sound in said[clip.path])
+                writer.writerow([clip.path, seconds, text])
 
 
 def _put_in_place(partial: Path, out: Path) -> None:
