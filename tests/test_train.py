@@ -21,7 +21,8 @@ from stages.learning.dataset import Images, index_windows
 from stages.learning.model_file import load_model, load_settings
 from stages.learning.runtime import keras
 from stages.learning.scoring import predict_windows
-from stages.learning.sounds import SOUNDS
+from stages.learning.sounds import SOUNDS, WindowSounds
+from stages.learning.training_run import run_key, sounds_of
 from stages.pipeline.errors import PipelineError, SplitError, StorageError
 from stages.pipeline.manifest_table import read_manifest
 from stages.pipeline.params import load_params
@@ -139,7 +140,10 @@ def test_streaming_learns_as_well_and_resumes_to_the_same_bytes(trained: tuple[P
 
 
 def test_the_network_learns_to_hear_what_is_said_and_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    changes: dict[str, object] = {"train.architecture": "phonetic", "train.augment.crop_columns": 0, "train.epochs": 10}
+    changes: dict[str, object] = {
+        "resize.window_seconds": 10, "train.architecture": "phonetic", "train.augment.crop_columns": 0,
+        "train.epochs": 10,
+    }  # fmt: skip
     project = make_project(tmp_path / "p", changes=changes)
     log = train(project)
     assert "it is known what is said in them" in log
@@ -159,6 +163,22 @@ def test_the_network_learns_to_hear_what_is_said_and_resumes_to_the_same_bytes(t
     killed_after_two_epochs(project)
     assert "going on after epoch" in train(project)
     assert (project / WEIGHTS).read_bytes() == weights
+
+
+def test_a_checkpoint_of_other_sounds_is_not_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_project(tmp_path / "p", changes={"train.architecture": "phonetic"}))
+    params, rows = load_params(Path("params.yaml")), read_manifest()
+
+    def key(sounds: WindowSounds | None) -> str:
+        return run_key(params.train, rows, sounds)
+
+    windows = index_windows(Path("data/features"), rows, ["l0", "l1", "l2"], "train")
+    sounds = sounds_of(windows, params)
+    first = key(sounds)
+    assert key(sounds) == first != key(None)
+    table = Path("data/sounds.csv")
+    table.write_text(table.read_text().replace("8.000", "7.000"))
+    assert key(sounds) != first
 
 
 def test_a_corpus_that_tells_no_sounds_is_learned_all_the_same(tmp_path: Path) -> None:

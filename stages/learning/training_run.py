@@ -20,7 +20,7 @@ from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.model_params import TrainParams
 from stages.pipeline.params import Params
 from stages.pipeline.shards import Shard, list_shards
-from stages.pipeline.sounds_table import read_sounds
+from stages.pipeline.sounds_table import SOUNDS, read_sounds
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,14 @@ def train(
     )  # fmt: skip
     make_reproducible(params.train.seed)
     keras.config.set_dtype_policy(policy_name(params.train.precision))
-    path = checkpoints / f"{run_key(params.train, rows)}.npz"
+    sounds = sounds_of(training, params)
+    path = checkpoints / f"{run_key(params.train, rows, sounds)}.npz"
     remove_other_checkpoints(checkpoints, keep=path)
     images = Images(training, params.train.memory_gb)
     held_out = Images(validation, max(0.0, params.train.memory_gb - training.n_bytes / 1e9))
     batches = TrainingBatches(
         images, len(languages), params.train.batch_size, params.train.class_weights, params.train.seed,
-        number_of_devices(), sounds=sounds_of(training, params),
+        number_of_devices(), sounds=sounds,
     )  # fmt: skip
     trained = train_model(params.train, batches, held_out, path, on_epoch)
     return describe(params, languages, training, trained, label), trained
@@ -139,7 +140,7 @@ def check_training_split(training: Windows, languages: list[str]) -> None:
         raise SplitError(f"expected at least two languages in the training split, received {len(languages)}")
 
 
-def run_key(train: TrainParams, rows: list[Row]) -> str:
+def run_key(train: TrainParams, rows: list[Row], sounds: WindowSounds | None) -> str:
     """Name of the checkpoint: all that the result depends on."""
     digests = []
     for path in list_shards(FEATURES):
@@ -148,8 +149,10 @@ def run_key(train: TrainParams, rows: list[Row]) -> str:
     table = [(row.id, row.language, row.split) for row in rows]
     runtime = [keras.backend.backend(), keras.config.dtype_policy().name, number_of_devices()]
     versions = [version_of(name) for name in LIBRARIES]
+    said = None if sounds is None else SOUNDS.read_text(encoding="utf-8")
     sources = Path(network.__file__).parent.glob("*.py")
-    return checkpoint_key(train.model_dump(mode="json"), table, runtime, versions, features=digests, sources=sources)
+    parts = (train.model_dump(mode="json"), table, runtime, versions, said)
+    return checkpoint_key(*parts, features=digests, sources=sources)
 
 
 def version_of(name: str) -> str:
