@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import resource
 import shutil
 import sys
 from collections import Counter
@@ -185,3 +186,23 @@ def test_recorded_people_say_a_language_that_is_not_theirs() -> None:
     festival.stop()  # what was said before changes nothing
     for index in (7, 2):
         assert np.array_equal(rendered("fr", "train", index, params)[0], first[index])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt-get and a network: 91 MB of Debian packages")
+def test_festival_forgets_what_it_has_said() -> None:
+    """It kept 4 MB a clip, 3 GB after a thousand."""
+    params = load_params(DATA / "benchmark/params.yaml", "diphones20").model_copy(update={"running_words_share": 0.0})
+
+    def megabytes() -> float:
+        (process,) = festival._current
+        return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+    def say(times: int) -> float:
+        for index in range(times):
+            rendered("fr", "train", index % len(diphones.VOICES), params)
+        return megabytes()
+
+    festival.stop()
+    loaded = say(len(diphones.VOICES))
+    assert say(4 * len(diphones.VOICES)) < loaded + 80
