@@ -265,9 +265,10 @@ def copies(mels: Sequence[np.ndarray], side: np.ndarray, grid: Grid) -> list[tup
     return [(c.first, c.second) for c, r in zip(candidates, alike, strict=True) if r >= LEAST_CORRELATION]
 
 
-def test_short_clips_are_found_behind_a_codec_that_leaves_little(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("n_fft", "at_least"), [(1024, 12), (512, 9)])  # a shorter spectrum tells pitches less apart
+def test_short_clips_are_found_behind_a_codec_that_leaves_little(tmp_path: Path, n_fft: int, at_least: int) -> None:
     """Of these, from a noisy room over a bad mobile telephone, a third were missed: too many of all bits differ."""
-    params = make_params().logmel
+    params = make_params().logmel.model_copy(update={"n_fft": n_fft})
     grid = Grid.of(params.n_mels, RATE_HZ / params.hop_length)
     mels = []
     for number in range(12):
@@ -277,7 +278,9 @@ def test_short_clips_are_found_behind_a_codec_that_leaves_little(tmp_path: Path)
         run_ffmpeg("-i", f"{tmp_path}/clip.wav", "-ar", "8000", "-b:a", "4.75k", f"{tmp_path}/clip.amr")
         run_ffmpeg("-i", f"{tmp_path}/clip.amr", f"{tmp_path}/again.wav")
         mels += [mel_of(tmp_path / name, params) for name in ("clip.wav", "again.wav")]
-    assert copies(mels, np.arange(24) % 2, grid) == [(2 * n, 2 * n + 1) for n in range(12)]
+    found = copies(mels, np.arange(24) % 2, grid)
+    assert set(found) <= {(2 * n, 2 * n + 1) for n in range(12)}
+    assert len(found) >= at_least
 
 
 def test_noise_that_the_loudest_band_masks_hides_no_copy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from benchmarks import accuracy, accuracy_contestants
 from benchmarks.accuracy_contestants import MelLda, Network
 from benchmarks.accuracy_corpora import Clips, joined
+from stages.learning.runtime import keras
 from stages.pipeline.params import load_params
 
 ROWS = {"demo20": 20, "pico5": 5, accuracy.PANELS[0]: 3, accuracy.PANELS[1]: 3}
@@ -58,6 +60,14 @@ def test_a_closed_set_is_the_tests_languages_only() -> None:
     assert accuracy.answers(probabilities, ["de", "es", "fr"], clips).tolist() == ["es", "fr"]
 
 
+@pytest.fixture
+def own_number_format() -> Iterator[None]:
+    """A training sets Keras's for the process, bfloat16 where the processor multiplies in it."""
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
 def plainly_different() -> Clips:
     """Forty clips of one or two windows."""
     rng = np.random.default_rng(0)
@@ -93,6 +103,7 @@ def test_lda_tells_a_plain_difference() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["phonetic", "bands"])
+@pytest.mark.usefixtures("own_number_format")
 def test_training_goes_on_from_the_weights_that_it_had(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,8 @@ RUNNING = PARAMS.model_copy(update={"running_words_share": 0.5})
 
 def test_running_words_without_their_package_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wordfreq", None)
+    for cached in (running.running_words, running._own_words):
+        cached.cache_clear()  # of tests before this one
     with pytest.raises(DemoError, match="pip install wordfreq"):
         texts.compose("de", "train", "de/train/0", 200, RUNNING.model_copy(update={"running_words_share": 1.0}))
 

@@ -77,7 +77,7 @@ def test_rates_and_lengths(mixed: Mixed) -> None:
         assert rate_hz == one.rate_hz, name
         assert abs(items / rate_hz - one.seconds) <= one.tolerance_seconds, name
         assert abs(resampled[name][0] / 16000 - items / rate_hz) < 0.001, name
-        assert features[name][0] == max(1, round(one.seconds / 10)), name
+        assert features[name][0] == max(1, round(one.seconds / 5)), name
 
 
 def test_no_other_file_was_read(mixed: Mixed) -> None:

@@ -113,10 +113,10 @@ def test_beside_the_commit_before(results: Path) -> None:
     assert f"accuracy 0.7123 {number(scores['accuracy'])} {scores['accuracy'] - 0.7123:+.4f}" in text
     assert "look at the intervals before you believe a difference" in text
     values = Path("params.yaml").read_text()
-    assert "epochs: 20" in values
-    Path("params.yaml").write_text(values.replace("epochs: 20", "epochs: 7"))
+    assert "dropout: 0.3" in values
+    Path("params.yaml").write_text(values.replace("dropout: 0.3", "dropout: 0.4"))
     text = " ".join(" ".join(report()[1].texts).split())
-    assert "train.epochs 20 7" in text
+    assert "train.dropout 0.3 0.4" in text
     assert main(["--base", "nowhere"]) == 2
 
 

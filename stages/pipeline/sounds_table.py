@@ -8,7 +8,6 @@ from 0.41 s on.
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ SOUNDS = Path("data/sounds.csv")
 COLUMNS = ("id", "seconds", "sounds")
 BETWEEN = "|"
 LONGEST_SECONDS = 1e6
-csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # an hour of speech has some 50,000 sounds
+LONGEST_CELL = 2**26  # characters; an hour of speech has some 50,000 sounds
 
 
 class Said(NamedTuple):
@@ -75,6 +74,7 @@ def read_sounds(path: Path = SOUNDS) -> dict[str, Said]:
 
 def _table(path: Path, name: str) -> Iterator[tuple[str, ...]]:
     columns = (name, *COLUMNS[1:])
+    others_limit = csv.field_size_limit(LONGEST_CELL)  # it is the process's
     try:
         with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as handle:
             reader = csv.DictReader(handle)
@@ -87,6 +87,8 @@ def _table(path: Path, name: str) -> Iterator[tuple[str, ...]]:
                 yield tuple(row[column] for column in columns)
     except (OSError, csv.Error) as error:
         raise StorageError(f"{path} cannot be read as a table: {error}") from None
+    finally:
+        csv.field_size_limit(others_limit)
 
 
 def _parsed(seconds: str, text: str, path: Path) -> Said:
