@@ -116,7 +116,7 @@ def test_beside_the_commit_before(results: Path) -> None:
     assert "dropout: 0.3" in values
     Path("params.yaml").write_text(values.replace("dropout: 0.3", "dropout: 0.4"))
     text = " ".join(" ".join(report()[1].texts).split())
-    assert "train.dropout 0.3 0.4" in text
+    assert f"train.dropout {number(0.3)} {number(0.4)}" in text
     assert main(["--base", "nowhere"]) == 2
 
 
