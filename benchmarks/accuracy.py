@@ -175,7 +175,7 @@ def table(answered: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("contestants", nargs="*", help=f"of {', '.join(CONTESTANTS)}; all of them if none is named")
-    parser.add_argument("--epochs", type=int, default=OURS["epochs"], help="of our network, in each cycle")
+    parser.add_argument("--epochs", type=int, default=OURS["epochs"], help="of our network")
     parser.add_argument("--train-clips", type=int, default=600, help="of each language, of eSpeak's, at most")
     given = parser.parse_args()
     if unknown := sorted(set(given.contestants) - set(CONTESTANTS)):
@@ -195,8 +195,7 @@ def main() -> None:
                 "mel_lda": MelLda,
             }
             right = trained(makers[contestant], corpora, AGAIN_CLIPS)
-        epochs = given.epochs * len(OURS["cycles"])
-        settings = {"train_clips_per_language": given.train_clips, "epochs": epochs}
+        settings = {"train_clips_per_language": given.train_clips, "epochs": given.epochs}
         keep_answers(contestant, right, corpora, settings)
     answered = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(ANSWERS.glob("*.json"))}
     if "ours" in answered:

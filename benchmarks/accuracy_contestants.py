@@ -18,12 +18,10 @@ from stages.pipeline.params import Params, parse_params
 
 CHECKPOINTS = BENCHMARK / ".checkpoints"
 
-# What params.yaml's train section changes to; in each of the cycles, a warm restart of the learning rate (Loshchilov
-# and Hutter 2017, arXiv:1608.03983); and once more where training goes on with recordings. Panel T's have no sound
-# above 4 kHz.
+# What params.yaml's train section changes to, and what changes once more where training goes on with recordings.
+# Panel T's have no sound above 4 kHz.
 OURS: dict[str, Any] = {
     "epochs": 5, "augment": {"band_limit_probability": 0.5},
-    "cycles": ({}, {"warmup_epochs": 0.2}),
     "again": {"epochs": 4, "learning_rate": 1e-3},
 }  # fmt: skip
 ARTICLE = article.RECIPE | {
@@ -91,15 +89,12 @@ class Network:
 
     def fit(self, clips: Clips, validation: Clips) -> None:
         """Validation : which epoch is kept is chosen on it; may be empty, then it is the last."""
-        cycles = (self.recipe["again"],) if self.trained is not None else self.recipe.get("cycles", ({},))
-        for changes in cycles:
-            self._fit_once(self._train_params(self.recipe | changes), clips, validation)
-
-    def _fit_once(self, train: TrainParams, clips: Clips, validation: Clips) -> None:
         from stages.learning import runtime
         from stages.learning.dataset import TrainingBatches
         from stages.learning.training import train_model
 
+        again = self.trained is not None
+        train = self._train_params(self.recipe | self.recipe["again"] if again else self.recipe)
         self.languages = sorted(set(clips.language))
         runtime.make_reproducible(train.seed)
         runtime.keras.config.set_dtype_policy(runtime.policy_name(train.precision))
@@ -110,7 +105,7 @@ class Network:
         batches = TrainingBatches(
             images, len(self.languages), train.batch_size, train.class_weights, train.seed, sounds=told
         )
-        start = self.trained.get_weights() if self.trained is not None else ()
+        start = self.trained.get_weights() if again else ()
         given = [sha256(values.tobytes()).hexdigest() for values in (clips.images, clips.said, label, *start)]
         key = sha256_of_json([train.model_dump(mode="json"), given])[:12]
         checkpoint = CHECKPOINTS / f"{self.name}-{key}.npz"
@@ -123,7 +118,7 @@ class Network:
         values = self.params.model_dump(mode="json")
         augment = values["train"]["augment"]
         augment = dict.fromkeys(augment, 0) if recipe["augment"] is None else augment | recipe["augment"]
-        changes = {key: value for key, value in recipe.items() if key not in ("cycles", "again")}
+        changes = {key: value for key, value in recipe.items() if key != "again"}
         values["train"] |= changes | {"augment": augment}
         return parse_params(values).train
 
