@@ -17,10 +17,21 @@ from test_evaluate import with_untrained_model
 
 from stages import robustness
 from stages.damage.codecs import CODECS, check_encoders, through_codec
-from stages.damage.conditions import VOICES, Damaged, choose_voices, conditions_of, cut
+from stages.damage.conditions import (
+    SECONDS,
+    UNDAMAGED,
+    VOICES,
+    Condition,
+    Damaged,
+    Task,
+    choose_voices,
+    conditions_of,
+    cut,
+    images_of,
+)
 from stages.damage.noise import active_power, add_noise, babble, white_noise
 from stages.damage.scores import score_conditions
-from stages.learning.sound_clips import Clip, choose
+from stages.learning.sound_clips import Clip, choose, find_clips
 from stages.pipeline.errors import ParamsError, PipelineError, SplitError
 from stages.pipeline.ffmpeg_pipe import find_ffmpeg
 from stages.pipeline.manifest_table import read_manifest, write_manifest
@@ -235,7 +246,8 @@ def test_a_project_from_recordings_to_curves(
     make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(groups=8, seconds=0.9)
-    project.set(**SMALL, execution={"workers": 2})
+    halves = {"resize": SMALL["resize"] | {"window_seconds": 0.5, "stride_seconds": 0.5}}
+    project.set(**SMALL | halves, execution={"workers": 2})
     project.stage(*DATA, "logmel", "resize")
     with_untrained_model(project.folder)
     output = project.stage("robustness", "evaluate")
@@ -250,7 +262,7 @@ def test_a_project_from_recordings_to_curves(
     assert {key: told[key] for key in ("n_clips", "n_groups", "split")} == {
         key: evaluated[key] for key in ("n_clips", "n_groups", "split")
     }
-    # no clip is longer than the window of a second: there is nothing to cut, so these are what evaluate scored
+    # clips of two windows, none longer than the seconds asked for: nothing to cut, so these are what evaluate scored
     for name in ("accuracy", "accuracy_low", "accuracy_high"):
         assert float(table["undamaged"][name]) == float(table["0.9 s"][name]) == evaluated[name]
     picture = matplotlib.image.imread(project.folder / "metrics/robustness/robustness.png")
@@ -262,8 +274,15 @@ def test_a_project_from_recordings_to_curves(
     project.stage("robustness")
     assert project.bytes_of("metrics/robustness") == first, "same model, same bytes, with any number of workers"
 
-    project.set(robustness={"seconds": [], "codecs": [], "snr_db": [], "max_clips": 3})
     monkeypatch.chdir(project.folder)
+    params = load_params()
+    clips = choose(find_clips(Path("data/resampled"), read_manifest()), 3, 1)
+    whole, quarter = Condition(UNDAMAGED, ""), Condition(SECONDS, "0.25")
+    conditions = (whole, quarter, Condition(SECONDS, "0.9"))
+    images = images_of(Task(0, tuple(clips), ((), (), ()), conditions, 1, params.logmel, params.resize, ""))
+    assert np.bincount(images.condition).tolist() == [6, 3, 6], "as much sound, two windows, as the longest row has"
+
+    project.set(robustness={"seconds": [], "codecs": [], "snr_db": [], "max_clips": 3})
     robustness.run(load_params())
     (only,) = read_table(project).values()
     assert (only["condition"], only["n_clips"]) == ("undamaged", "3")

@@ -123,6 +123,7 @@ class _Pieces:
     def __init__(self, task: Task) -> None:
         self._task = task
         wanted = {clip for voices in task.voices for clip in voices} | set(task.clips)
+        # as long as a row of seconds can be, so that all rows are scores of as much sound
         longest = max([task.resize.window_seconds, *(float(w.setting) for w in task.conditions if w.damage == SECONDS)])
         self._longest = {clip: cut(clip, longest, task.seed) for clip in wanted}
         self._sound: dict[Clip, np.ndarray] = {}
@@ -145,7 +146,7 @@ class _Pieces:
                 if clip.length >= round(seconds * clip.rate_hz):
                     yield index, self.piece(clip, seconds)
             return
-        pieces = [self.piece(clip, task.resize.window_seconds) for clip in clips]
+        pieces = [self._sound[clip] for clip in clips]
         if condition.damage == CODEC:
             for rate_hz in sorted({clip.rate_hz for clip in clips}):
                 same = [index for index, clip in enumerate(clips) if clip.rate_hz == rate_hz]
@@ -162,7 +163,7 @@ class _Pieces:
                 if condition.damage == WHITE:
                     noise = white_noise(len(piece), rng)
                 else:
-                    voices = [self.piece(voice, task.resize.window_seconds) for voice in task.voices[index]]
+                    voices = [self._sound[voice] for voice in task.voices[index]]
                     noise = babble(voices, len(piece), clip.rate_hz, rng)
                 yield index, add_noise(piece, noise, float(condition.setting), clip.rate_hz)
         else:
