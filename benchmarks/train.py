@@ -8,7 +8,7 @@ Contestants are processes that wait for their turn, so that rounds alternate; ea
 - plain       the 2017 article's network as it was written (ELU before pooling), float32, `model.fit` on uint8 arrays
 - cnn5        the same function by the train stage: its network, batches and step, precision as train.precision says
 - device      cnn5 with the images held on the device and no input at all from Python: what the input may cost
-- default     params.yaml's network with its augmentation, and default_plain without it
+- bands       the network before the default one with its augmentation, and bands_plain without it
 
 Loss: plain and cnn5 start from the same weights and take the same batches for the same steps, twice with other
 dropout, so that the difference of precision can be seen beside that of chance.
@@ -141,7 +141,7 @@ def input_speeds(folder: Path, clips: int, size: int) -> dict[str, Any]:
     out: dict[str, Any] = {}
     quarter = clips * size * size / 4
     for name, memory_gb in (("memory", 4.0), ("streamed", 0.0)):
-        params = train_params(article=False, augmented=True, memory_gb=memory_gb)
+        params = train_params("bands", augmented=True, memory_gb=memory_gb)
         batches = batches_of(folder, params, pool_bytes=quarter)
         rates = []
         for epoch in range(4):
@@ -193,8 +193,7 @@ def measure(
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "clips": clips, "rounds": rounds, "languages": languages, "size": size,
-        "batch_size": train_params(article=True, augmented=False, **options["train"]).batch_size,
-        "default": train_params(article=False, augmented=False).architecture,
+        "batch_size": train_params("cnn5", False, **options["train"]).batch_size,
         "contestants": facts, "speed": speed, "loss": loss, "input": inputs,
         "roofline": roofline(size, languages, speed, facts),
     }  # fmt: skip
@@ -222,8 +221,8 @@ def section(result: dict[str, Any]) -> str:
         "plain": "article's network as written, `model.fit`",
         "cnn5": "`cnn5`, train stage",
         "device": "`cnn5`, images on the device",
-        "default": f"`{result['default']}`, augmentation",
-        "default_plain": f"`{result['default']}`, no augmentation",
+        "bands": "`bands`, augmentation",
+        "bands_plain": "`bands`, no augmentation",
     }
     lines = [
         "## Training", "",

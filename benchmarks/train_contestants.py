@@ -23,17 +23,20 @@ from stages.pipeline.model_params import TrainParams  # noqa: E402
 from stages.pipeline.params import load_params, parse_params  # noqa: E402
 
 FILTERS = (16, 32, 64, 128, 256)
-CONTESTANTS = ("plain", "cnn5", "device", "default", "default_plain")
+CONTESTANTS = ("plain", "cnn5", "device", "bands", "bands_plain")
+CROP_COLUMNS = 96  # of `bands`, which is trained on halves of images
 RECIPE = {
     "architecture": "cnn5", "optimizer": "nadam", "schedule": "steps", "learning_rates": [[0, 1e-3]],
     "weight_decay": 0, "label_smoothing": 0, "dropout": 0.5, "class_weights": "none",
 }  # fmt: skip
 
 
-def train_params(article: bool, augmented: bool, **changes: Any) -> TrainParams:
-    """params.yaml's train section; or the article's recipe."""
+def train_params(architecture: str, augmented: bool, **changes: Any) -> TrainParams:
+    """params.yaml's train section; for cnn5 the article's recipe."""
     values = load_params(ROOT / "params.yaml").model_dump(mode="json")
-    values["train"] |= (RECIPE if article else {}) | changes
+    recipe = RECIPE if architecture == "cnn5" else {"architecture": architecture}
+    values["train"] |= recipe | changes
+    values["train"]["augment"]["crop_columns"] = CROP_COLUMNS
     if not augmented:
         values["train"]["augment"] = dict.fromkeys(values["train"]["augment"], 0)
     return parse_params(values).train
@@ -80,8 +83,8 @@ def our_model(params: TrainParams, batches: TrainingBatches) -> Any:
 
 def make_contestant(name: str, folder: Path, options: dict[str, Any]) -> Callable[[int], None]:
     """What runs one round, an epoch over all clips."""
-    ours = name.startswith("default")
-    params = train_params(not ours, augmented=name == "default", **options["train"])
+    augmented = name == "bands"
+    params = train_params("cnn5" if name in ("plain", "cnn5", "device") else "bands", augmented, **options["train"])
     batches = batches_of(folder, params, outputs=options["outputs"])
     windows = batches.images.windows
     if name == "plain":
@@ -168,7 +171,7 @@ def shortest(work: Callable[[], None], seconds: float) -> float:
 
 def losses(name: str, folder: Path, options: dict[str, Any], seed: int) -> dict[str, float]:
     """Mean training loss of the last epoch, and the loss over all clips without dropout, after the given steps."""
-    params = train_params(article=True, augmented=False, **options["train"])
+    params = train_params("cnn5", False, **options["train"])
     batches = batches_of(folder, params, outputs=options["outputs"])
     windows = batches.images.windows
     if name == "plain":
