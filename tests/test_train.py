@@ -105,15 +105,20 @@ def killed_after_two_epochs(project: Path) -> None:
     process.communicate()
 
 
-def test_killed_and_resumed_is_the_same_bytes(trained: tuple[Path, str], tmp_path: Path) -> None:
-    reference, _ = trained
-    project = tmp_path / "project"
+def killed_and_resumed(reference: Path, folder: Path) -> Path:
+    """A copy of a trained project in `folder`, trained anew with a kill in the middle."""
+    project = folder / "project"
     shutil.copytree(reference, project)
     shutil.rmtree(project / "models")
     killed_after_two_epochs(project)
     assert not (project / "models").exists()
-    log = train(project)
-    assert "going on after epoch" in log
+    assert "going on after epoch" in train(project)
+    return project
+
+
+def test_killed_and_resumed_is_the_same_bytes(trained: tuple[Path, str], tmp_path: Path) -> None:
+    reference, _ = trained
+    project = killed_and_resumed(reference, tmp_path)
     for name in (WEIGHTS, WEIGHTS.with_name("model.json"), Path("metrics/train/metrics.json")):
         assert (project / name).read_bytes() == (reference / name).read_bytes(), name
     for path in sorted((reference / "metrics/train").rglob("*.tsv")):
@@ -168,11 +173,7 @@ def test_the_network_learns_to_hear_what_is_said(hearing: tuple[Path, str]) -> N
 @pytest.mark.slow
 def test_what_hears_sounds_resumes_to_the_same_bytes_too(hearing: tuple[Path, str], tmp_path: Path) -> None:
     reference, _ = hearing
-    project = tmp_path / "project"
-    shutil.copytree(reference, project)
-    shutil.rmtree(project / "models")
-    killed_after_two_epochs(project)
-    assert "going on after epoch" in train(project)
+    project = killed_and_resumed(reference, tmp_path)
     assert (project / WEIGHTS).read_bytes() == (reference / WEIGHTS).read_bytes()
 
 
