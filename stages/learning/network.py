@@ -109,6 +109,22 @@ def _plain_time_block(x: Any, dilation: int, name: str) -> Any:
     return layers.Add(name=f"{name}_add")([x, layers.ReLU(name=f"{name}_relu")(y)])
 
 
+def _collapse(x: Any, filters: int) -> Any:
+    """All rows into one: (batch, rows, columns, channels) -> (batch, 1, columns, filters)."""
+    x = layers.Conv2D(filters, (x.shape[1], 1), use_bias=False, name="collapse_conv")(x)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="collapse_norm")(x)
+    return layers.ReLU(name="collapse_relu")(x)
+
+
+def _answer(frames: Any, images: Any, n_languages: int, dropout: float) -> Any:
+    """Statistics over the frames that sound, and from them the probabilities of the languages."""
+    x = AttentiveStatistics(name="pool")([frames, Sounding(dtype="float32", name="sounding")(images)])
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="pool_norm")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dense(n_languages, name="logits")(x)
+    return layers.Softmax(dtype="float32", name="probabilities")(x)
+
+
 def _bands(shape: tuple[int, int | None], n_languages: int, dropout: float, deep: bool = False) -> Any:
     """Ours: normalised bands, wide steps in frequency, small ones in time, attentive statistics over time.
 
@@ -122,20 +138,12 @@ def _bands(shape: tuple[int, int | None], n_languages: int, dropout: float, deep
     x = layers.ReLU(name="stem_relu")(_conv(x, 32, (11, 5), "stem", (8, 1)))  # (batch, bands / 8, columns, 32)
     x = _residual(x, 64, "stage1", (2, 2))  # (batch, bands / 16, columns / 2, 64)
     x = _residual(x, 96, "stage2", (2, 1))  # (batch, bands / 32, columns / 2, 96)
-    x = layers.Conv2D(TIME_FILTERS, (x.shape[1], 1), use_bias=False, name="collapse_conv")(x)
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="collapse_norm")(x)
-    x = layers.ReLU(name="collapse_relu")(x)  # (batch, 1, columns / 2, TIME_FILTERS)
+    x = _collapse(x, TIME_FILTERS)  # (batch, 1, columns / 2, TIME_FILTERS)
     block, dilations = (_time_block, DEEP_DILATIONS) if deep else (_plain_time_block, (1, 2))
     for number, dilation in enumerate(dilations, start=1):
         x = block(x, dilation, f"time{number}")
     x = layers.Reshape((-1, TIME_FILTERS), name="frames")(x)  # (batch, columns / 2, TIME_FILTERS)
-    x = AttentiveStatistics(name="pool")([x, Sounding(dtype="float32", name="sounding")(images)])
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="pool_norm")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    x = layers.Dense(n_languages, name="logits")(x)
-    return keras.Model(
-        images, layers.Softmax(dtype="float32", name="probabilities")(x), name="bands_deep" if deep else "bands"
-    )
+    return keras.Model(images, _answer(x, images, n_languages, dropout), name="bands_deep" if deep else "bands")
 
 
 def _phonetic(shape: tuple[int, int | None], n_languages: int, dropout: float) -> Any:
@@ -151,9 +159,7 @@ def _phonetic(shape: tuple[int, int | None], n_languages: int, dropout: float) -
     x = BandNormalise(dtype="float32", name="band_normalise")(x)
     x = layers.ReLU(name="stem_relu")(_conv(x, 32, (5, 7), "stem", (2, 2)))  # (batch, rows / 2, columns / 2, 32)
     x = layers.ReLU(name="stage1_relu")(_conv(x, 64, (3, 3), "stage1", (2, 1)))  # (batch, rows / 4, columns / 2, 64)
-    x = layers.Conv2D(SOUND_FILTERS, (x.shape[1], 1), use_bias=False, name="collapse_conv")(x)
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="collapse_norm")(x)
-    x = layers.ReLU(name="collapse_relu")(x)  # (batch, 1, columns / 2, SOUND_FILTERS)
+    x = _collapse(x, SOUND_FILTERS)  # (batch, 1, columns / 2, SOUND_FILTERS)
     for number, dilation in enumerate(DEEP_DILATIONS, start=1):
         x = _time_block(x, dilation, f"time{number}")
     x = layers.Dropout(0.1, name="sounds_dropout")(layers.Reshape((-1, SOUND_FILTERS), name="frames")(x))
@@ -168,11 +174,7 @@ def _phonetic(shape: tuple[int, int | None], n_languages: int, dropout: float) -
         x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"order{number}_norm")(x)
         x = layers.ReLU(name=f"order{number}_relu")(x)
     x = layers.Reshape((-1, SOUND_FILTERS), name="order")(x)  # (batch, columns / 2, SOUND_FILTERS)
-    x = AttentiveStatistics(name="pool")([x, Sounding(dtype="float32", name="sounding")(images)])
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="pool_norm")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    x = layers.Dense(n_languages, name="logits")(x)
-    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(x), name="phonetic")
+    return keras.Model(images, _answer(x, images, n_languages, dropout), name="phonetic")
 
 
 def build_network(architecture: str, n_bands: int, n_columns: int | None, n_languages: int, dropout: float) -> Any:

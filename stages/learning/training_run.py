@@ -16,6 +16,7 @@ from stages.learning.runtime import keras, make_reproducible, number_of_devices,
 from stages.learning.sounds import WindowSounds, window_sounds
 from stages.learning.training import Trained, train_model
 from stages.pipeline.errors import ParamsError, SplitError, StorageError
+from stages.pipeline.files import sha256_of_file
 from stages.pipeline.manifest_table import Row, read_manifest
 from stages.pipeline.model_params import TrainParams
 from stages.pipeline.params import Params
@@ -149,7 +150,10 @@ def run_key(train: TrainParams, rows: list[Row], sounds: WindowSounds | None) ->
     table = [(row.id, row.language, row.split) for row in rows]
     runtime = [keras.backend.backend(), keras.config.dtype_policy().name, number_of_devices()]
     versions = [version_of(name) for name in LIBRARIES]
-    said = None if sounds is None else SOUNDS.read_text(encoding="utf-8")
+    said = None
+    if sounds is not None:
+        with SOUNDS.open("rb") as handle:
+            said = sha256_of_file(handle)
     sources = Path(network.__file__).parent.glob("*.py")
     parts = (train.model_dump(mode="json"), table, runtime, versions, said)
     return checkpoint_key(*parts, features=digests, sources=sources)
