@@ -21,7 +21,7 @@ CHECKPOINTS = BENCHMARK / ".checkpoints"
 # What params.yaml's train section changes to, and what changes once more where training goes on with recordings.
 # Panel T's have no sound above 4 kHz.
 OURS: dict[str, Any] = {
-    "epochs": 5, "augment": {"band_limit_probability": 0.5},
+    "epochs": 20, "warmup_epochs": 0.5, "augment": {"band_limit_probability": 0.5},
     "again": {"epochs": 4, "learning_rate": 1e-3},
 }  # fmt: skip
 ARTICLE = article.RECIPE | {

@@ -12,7 +12,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors come as exceptions; the rest is noise
@@ -56,9 +55,6 @@ __all__ = [
     "strategy_scope",
 ]
 
-CPUINFO = Path("/proc/cpuinfo")
-CPU_FLAGS_FOR_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
-
 
 def make_reproducible(seed: int) -> None:
     """Same seed, same machine type, same bytes: seeds everything and asks for deterministic kernels."""
@@ -87,20 +83,14 @@ def accelerators() -> list[Any]:
     return [name for name in keras.distribution.list_devices() if not str(name).startswith("cpu")]
 
 
-def policy_name(precision: str, cpuinfo: Path = CPUINFO) -> str:
+def policy_name(precision: str) -> str:
     """Keras's name for `train.precision`.
 
-    auto is bfloat16 where the hardware multiplies in it (a GPU, or a CPU with avx512_bf16 or amx_bf16);
-    elsewhere it would be emulated, slower than float32.
+    auto is bfloat16 on an accelerator and float32 on a CPU, even one that multiplies in bfloat16: of all but
+    convolutions it is slower there (docs/speed.md), and a model would depend on which CPU has trained it.
     """
     if precision == "auto":
-        flags: set[str] = set()
-        with contextlib.suppress(OSError):  # no such file outside Linux
-            for line in cpuinfo.read_text(errors="replace").splitlines():
-                if line.startswith("flags"):
-                    flags.update(line.partition(":")[2].split())
-                    break
-        precision = "bfloat16" if accelerators() or flags & CPU_FLAGS_FOR_BFLOAT16 else "float32"
+        precision = "bfloat16" if accelerators() else "float32"
     return {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
 
 
