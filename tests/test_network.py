@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.learning import layers, network
-from stages.learning.runtime import accelerators, keras, policy_name
+from stages.learning.runtime import keras, policy_name
 
 
 def test_cnn5_is_the_articles_network() -> None:
@@ -117,7 +117,22 @@ def test_halving_by_max_is_max_pooling() -> None:
     assert layer.compute_output_shape(images.shape) == pooled.shape
 
 
-def test_precision_follows_the_hardware() -> None:
-    assert policy_name("auto") == ("mixed_bfloat16" if accelerators() else "float32")
-    assert policy_name("float32") == "float32"
-    assert policy_name("bfloat16") == "mixed_bfloat16"
+@pytest.mark.parametrize(
+    ("vendor", "flags", "expected"),
+    [
+        ("AuthenticAMD", "fpu avx2 avx512f", "float32"),
+        ("AuthenticAMD", "fpu avx512f avx512_bf16", "mixed_bfloat16"),
+        ("GenuineIntel", "fpu avx512f avx512_bf16", "float32"),
+        ("GenuineIntel", "fpu avx512f avx512_bf16 amx_bf16", "mixed_bfloat16"),
+    ],
+)
+def test_precision_follows_the_hardware(tmp_path, vendor, flags, expected) -> None:  # type: ignore[no-untyped-def]
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("".join(f"processor\t: {n}\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n\n" for n in (0, 1)))
+    assert policy_name("auto", cpuinfo) == expected
+    assert policy_name("float32", cpuinfo) == "float32"
+    assert policy_name("bfloat16", cpuinfo) == "mixed_bfloat16"
+
+
+def test_precision_where_nothing_is_told_of_the_processor(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    assert policy_name("auto", tmp_path / "none") == "float32"

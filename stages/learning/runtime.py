@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors come as exceptions; the rest is noise
@@ -55,6 +56,8 @@ __all__ = [
     "strategy_scope",
 ]
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def make_reproducible(seed: int) -> None:
     """Same seed, same machine type, same bytes: seeds everything and asks for deterministic kernels."""
@@ -83,15 +86,25 @@ def accelerators() -> list[Any]:
     return [name for name in keras.distribution.list_devices() if not str(name).startswith("cpu")]
 
 
-def policy_name(precision: str) -> str:
+def policy_name(precision: str, cpuinfo: Path = CPUINFO) -> str:
     """Keras's name for `train.precision`.
 
-    auto is bfloat16 on an accelerator and float32 on a CPU, even one that multiplies in bfloat16: of all but
-    convolutions it is slower there (docs/speed.md), and a model would depend on which CPU has trained it.
+    auto is bfloat16 where that is faster: on a GPU, and on a CPU with amx_bf16 or AMD's avx512_bf16. By Intel's
+    avx512_bf16 training is slower than in float32 (docs/speed.md).
     """
     if precision == "auto":
-        precision = "bfloat16" if accelerators() else "float32"
+        precision = "bfloat16" if accelerators() or _cpu_gains_by_bfloat16(cpuinfo) else "float32"
     return {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+
+
+def _cpu_gains_by_bfloat16(cpuinfo: Path) -> bool:
+    told: dict[str, str] = {}
+    with contextlib.suppress(OSError):  # no such file outside Linux
+        for line in cpuinfo.read_text(errors="replace").split("\n\n")[0].splitlines():  # the first processor
+            key, _, value = line.partition(":")
+            told[key.strip()] = value.strip()
+    flags = told.get("flags", "").split()
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and told.get("vendor_id") == "AuthenticAMD")
 
 
 def feed(batches: Iterator[tuple[Any, ...]], specs: tuple[Any, ...]) -> Any:

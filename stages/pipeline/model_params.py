@@ -74,7 +74,9 @@ class TrainParams(Section):
     )
     patience: int = Field(ge=0, description="stop after so many epochs without better validation; 0: never")
     average_momentum: float = Field(ge=0, lt=1, description="running mean of the weights over the steps; 0: off")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(description="auto: bfloat16 on a GPU, float32 on a CPU")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="auto: bfloat16 where the hardware gains by it"
+    )
     memory_gb: float = Field(
         ge=0, description="images are held in memory up to this size, else streamed, in another order"
     )
