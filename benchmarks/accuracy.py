@@ -8,7 +8,8 @@ Four test sets, none of which any model has learned from:
 - demo20   twenty languages of eSpeak, voices and texts unheard; training has accents, and recorded people's diphones
 - pico5    another synthesiser, SVOX Pico, five of these languages, closed set
 - panel_t_asterisk_to_tuxpaint, panel_t_tuxpaint_to_asterisk   people: Spanish, French, Russian, closed set; training
-           goes on from the synthesised corpus with it and the other family of recordings, no source of the test's
+           goes on from the synthesised corpus with it and the other family of recordings, no source of the test's,
+           with three seeds, whose weights are averaged
 
 Beside our network (params.yaml's, and what OURS changes) stand chance, LDA on time-averaged mel statistics, the
 article's network with the article's recipe, each trained on the same clips, and Whisper base on the same test clips.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -18,11 +19,12 @@ from stages.pipeline.params import Params, parse_params
 
 CHECKPOINTS = BENCHMARK / ".checkpoints"
 
-# What params.yaml's train section changes to, and what changes once more where training goes on with recordings.
+# What params.yaml's train section changes to, and what changes once more where training goes on with recordings: as
+# often as there are seeds, and the weights are averaged (model soups, Wortsman et al. 2022, arXiv:2203.05482).
 # Panel T's have no sound above 4 kHz.
 OURS: dict[str, Any] = {
     "epochs": 20, "warmup_epochs": 0.5, "augment": {"band_limit_probability": 0.5},
-    "again": {"epochs": 4, "learning_rate": 1e-3},
+    "again": {"epochs": 4, "learning_rate": 1e-3, "seeds": (1, 2, 3)},
 }  # fmt: skip
 ARTICLE = article.RECIPE | {
     "epochs": 5, "augment": None,
@@ -90,14 +92,27 @@ class Network:
     def fit(self, clips: Clips, validation: Clips) -> None:
         """Validation : which epoch is kept is chosen on it; may be empty, then it is the last."""
         from stages.learning import runtime
+
+        again = self.trained is not None
+        recipe = self.recipe | (self.recipe["again"] if again else {})
+        self.languages = sorted(set(clips.language))
+        start = self.trained.get_weights() if again else ()
+        weights = []
+        for seed in recipe.get("seeds", (self.params.train.seed,)):
+            train = self._train_params(recipe | {"seed": seed})
+            runtime.make_reproducible(seed)
+            runtime.keras.config.set_dtype_policy(runtime.policy_name(train.precision))
+            weights.append(self._fitted(train, clips, validation, start))
+        bands, columns = clips.images.shape[1:]
+        self.trained = build_network(train.architecture, bands, columns, len(self.languages), train.dropout)
+        self.trained.set_weights([np.mean(values, axis=0) for values in zip(*weights, strict=True)])
+
+    def _fitted(
+        self, train: TrainParams, clips: Clips, validation: Clips, start: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
         from stages.learning.dataset import TrainingBatches
         from stages.learning.training import train_model
 
-        again = self.trained is not None
-        train = self._train_params(self.recipe | self.recipe["again"] if again else self.recipe)
-        self.languages = sorted(set(clips.language))
-        runtime.make_reproducible(train.seed)
-        runtime.keras.config.set_dtype_policy(runtime.policy_name(train.precision))
         images: Any = _InMemory(clips, self.languages)
         label = images.windows.label
         held_out: Any = _InMemory(validation, self.languages)
@@ -105,20 +120,16 @@ class Network:
         batches = TrainingBatches(
             images, len(self.languages), train.batch_size, train.class_weights, train.seed, sounds=told
         )
-        start = self.trained.get_weights() if again else ()
         given = [sha256(values.tobytes()).hexdigest() for values in (clips.images, clips.said, label, *start)]
         key = sha256_of_json([train.model_dump(mode="json"), given])[:12]
         checkpoint = CHECKPOINTS / f"{self.name}-{key}.npz"
-        trained = train_model(train, batches, held_out, checkpoint, lambda record: None, start)
-        bands, columns = images.windows.shape
-        self.trained = build_network(train.architecture, bands, columns, len(self.languages), train.dropout)
-        self.trained.set_weights(trained.weights)
+        return train_model(train, batches, held_out, checkpoint, lambda record: None, start).weights
 
     def _train_params(self, recipe: dict[str, Any]) -> TrainParams:
         values = self.params.model_dump(mode="json")
         augment = values["train"]["augment"]
         augment = dict.fromkeys(augment, 0) if recipe["augment"] is None else augment | recipe["augment"]
-        changes = {key: value for key, value in recipe.items() if key != "again"}
+        changes = {key: value for key, value in recipe.items() if key not in ("again", "seeds")}
         values["train"] |= changes | {"augment": augment}
         return parse_params(values).train
 

@@ -8,7 +8,7 @@ Contestants are processes that wait for their turn, so that rounds alternate; ea
 - plain       the 2017 article's network as it was written (ELU before pooling), float32, `model.fit` on uint8 arrays
 - cnn5        the same function by the train stage: its network, batches and step, precision as train.precision says
 - device      cnn5 with the images held on the device and no input at all from Python: what the input may cost
-- bands       the network before the default one with its augmentation, and bands_plain without it
+- phonetic    the default network, hearing sounds, with the augmentation of params.yaml; phonetic_plain without it
 
 Loss: plain and cnn5 start from the same weights and take the same batches for the same steps, twice with other
 dropout, so that the difference of precision can be seen beside that of chance.
@@ -141,7 +141,7 @@ def input_speeds(folder: Path, clips: int, size: int) -> dict[str, Any]:
     out: dict[str, Any] = {}
     quarter = clips * size * size / 4
     for name, memory_gb in (("memory", 4.0), ("streamed", 0.0)):
-        params = train_params("bands", augmented=True, memory_gb=memory_gb)
+        params = train_params("phonetic", augmented=True, memory_gb=memory_gb)
         batches = batches_of(folder, params, pool_bytes=quarter)
         rates = []
         for epoch in range(4):
@@ -221,8 +221,8 @@ def section(result: dict[str, Any]) -> str:
         "plain": "article's network as written, `model.fit`",
         "cnn5": "`cnn5`, train stage",
         "device": "`cnn5`, images on the device",
-        "bands": "`bands`, augmentation",
-        "bands_plain": "`bands`, no augmentation",
+        "phonetic": "`phonetic`, the default, with augmentation",
+        "phonetic_plain": "`phonetic`, no augmentation",
     }
     lines = [
         "## Training", "",

@@ -18,13 +18,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stages.learning.dataset import Images, TrainingBatches, index_windows  # noqa: E402
+from stages.learning.sounds import SOUNDS, WindowSounds  # noqa: E402
 from stages.pipeline.manifest_table import read_manifest  # noqa: E402
 from stages.pipeline.model_params import TrainParams  # noqa: E402
 from stages.pipeline.params import load_params, parse_params  # noqa: E402
 
 FILTERS = (16, 32, 64, 128, 256)
-CONTESTANTS = ("plain", "cnn5", "device", "bands", "bands_plain")
-CROP_COLUMNS = 96  # of `bands`, which is trained on halves of images
+CONTESTANTS = ("plain", "cnn5", "device", "phonetic", "phonetic_plain")
+SECONDS_PER_COLUMN, SECONDS_PER_SOUND = 0.026, 0.08
 RECIPE = {
     "architecture": "cnn5", "optimizer": "nadam", "schedule": "steps", "learning_rates": [[0, 1e-3]],
     "weight_decay": 0, "label_smoothing": 0, "dropout": 0.5, "class_weights": "none",
@@ -36,7 +37,6 @@ def train_params(architecture: str, augmented: bool, **changes: Any) -> TrainPar
     values = load_params(ROOT / "params.yaml").model_dump(mode="json")
     recipe = RECIPE if architecture == "cnn5" else {"architecture": architecture}
     values["train"] |= recipe | changes
-    values["train"]["augment"]["crop_columns"] = CROP_COLUMNS
     if not augmented:
         values["train"]["augment"] = dict.fromkeys(values["train"]["augment"], 0)
     return parse_params(values).train
@@ -47,7 +47,16 @@ def batches_of(folder: Path, params: TrainParams, devices: int = 1, **options: A
     languages = sorted({row.language for row in rows if row.split == "train"})
     images = Images(index_windows(folder / "features", rows, languages, "train"), params.memory_gb)
     outputs = options.pop("outputs", len(languages))
+    if params.architecture == "phonetic":
+        options["sounds"] = any_sounds(images.windows.clip, images.windows.shape[1])
     return TrainingBatches(images, outputs, params.batch_size, params.class_weights, params.seed, devices, **options)
+
+
+def any_sounds(clip: np.ndarray, n_columns: int) -> WindowSounds:
+    """Sounds drawn at random, as dense as speech: to hear them is a part of the step."""
+    begins = np.arange(0, n_columns * SECONDS_PER_COLUMN, SECONDS_PER_SOUND)
+    numbers = np.random.default_rng(1).integers(len(SOUNDS), size=(clip.max() + 1, len(begins)), dtype=np.uint8)
+    return WindowSounds((begins,) * len(numbers), tuple(numbers), clip, np.zeros(len(clip)), SECONDS_PER_COLUMN)
 
 
 def article_network(keras: Any, size: int, languages: int) -> Any:
@@ -83,8 +92,8 @@ def our_model(params: TrainParams, batches: TrainingBatches) -> Any:
 
 def make_contestant(name: str, folder: Path, options: dict[str, Any]) -> Callable[[int], None]:
     """What runs one round, an epoch over all clips."""
-    augmented = name == "bands"
-    params = train_params("cnn5" if name in ("plain", "cnn5", "device") else "bands", augmented, **options["train"])
+    architecture = "phonetic" if name.startswith("phonetic") else "cnn5"
+    params = train_params(architecture, name == "phonetic", **options["train"])
     batches = batches_of(folder, params, outputs=options["outputs"])
     windows = batches.images.windows
     if name == "plain":

@@ -125,3 +125,22 @@ def test_training_goes_on_from_the_weights_that_it_had(
     again.fit(clips, clips)  # finds itself finished
     np.testing.assert_array_equal(again.trained.get_layer("logits").get_weights()[0], first)
     assert model.scores(clips).shape == (40, 2)
+
+
+@pytest.mark.usefixtures("own_number_format")
+def test_training_goes_on_once_for_each_seed_and_the_weights_are_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy_contestants, "CHECKPOINTS", tmp_path)
+    clips = plainly_different()
+    recipe = {"architecture": "bands", "epochs": 1, "batch_size": 8, "augment": None, "again": {}}
+    model = Network("ours", recipe, load_params(accuracy.ROOT / "params.yaml"))
+    model.fit(clips, clips)
+    found = {}
+    for seeds in ((1,), (2,), (1, 2)):
+        other = copy(model)
+        other.recipe = recipe | {"again": {"learning_rate": 1e-2, "seeds": seeds}}
+        other.fit(clips, clips)
+        found[seeds] = other.trained.get_layer("logits").get_weights()[0]
+    assert np.abs(found[1,] - found[2,]).max() > 1e-3
+    np.testing.assert_allclose(found[1, 2], (found[1,] + found[2,]) / 2, atol=1e-6)
