@@ -110,6 +110,7 @@ class Network:
     def _fitted(
         self, train: TrainParams, clips: Clips, validation: Clips, start: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
+        """The weights of one training, from the weights `start` on; none: from the beginning."""
         from stages.learning.dataset import TrainingBatches
         from stages.learning.training import train_model
 

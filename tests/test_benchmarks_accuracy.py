@@ -62,7 +62,7 @@ def test_a_closed_set_is_the_tests_languages_only() -> None:
 
 @pytest.fixture
 def own_number_format() -> Iterator[None]:
-    """A training sets Keras's for the process, bfloat16 where the processor multiplies in it."""
+    """A training sets Keras's for the process, bfloat16 where the hardware gains by it."""
     before = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(before)
