@@ -182,7 +182,8 @@ def test_a_conversion_that_went_wrong_is_seen(tmp_path: Path) -> None:
 
 def test_a_second_conversion_gives_the_same_bytes(tmp_path: Path) -> None:
     network, settings = load_model(untrained_model(tmp_path))
-    assert to_onnx(network, settings, {}) == to_onnx(network, settings, {})
+    # one in fifteen was another: whether a shape became a constant hung on the order of the converter's sets
+    assert len({to_onnx(network, settings, {}) for _ in range(4)}) == 1
 
 
 @pytest.mark.parametrize(

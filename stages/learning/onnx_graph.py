@@ -19,6 +19,7 @@ import tf2onnx
 
 from stages.exporting.metadata import metadata_of
 from stages.learning.front_end import window_input, with_front_end
+from stages.learning.runtime import keras
 
 if TYPE_CHECKING:
     from stages.learning.model_file import ModelSettings
@@ -34,7 +35,7 @@ def to_onnx(network: Any, settings: ModelSettings, more: dict[str, Any]) -> byte
 
     network : in float32, with the trained weights; more : what `metadata_of` takes
     """
-    model = with_front_end(network, settings.features, settings.temperature)
+    model = with_front_end(_reshaped_plainly(network), settings.features, settings.temperature)
     samples, lengths = (tf.TensorSpec(value.shape, value.dtype, name=value.name) for value in model.inputs)
 
     function = tf.function(lambda samples, lengths: model([samples, lengths], training=False))
@@ -44,6 +45,29 @@ def to_onnx(network: Any, settings: ModelSettings, more: dict[str, Any]) -> byte
     _describe(graph, settings, more)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
+
+
+class _Reshape(keras.layers.Layer):  # type: ignore[misc]
+    """keras.layers.Reshape with the batch as -1: its shape is a constant."""
+
+    def __init__(self, shape: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shape = shape
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.reshape(x, (-1, *self.shape))
+
+
+def _reshaped_plainly(network: Any) -> Any:
+    """The same network, weights shared; Keras's own Reshape asks for the batch's size, and the conversion makes a
+    constant of that on some runs, as the order of its sets has it.
+    """
+
+    def replaced(layer: Any) -> Any:
+        plain = isinstance(layer, keras.layers.Reshape) and None not in layer.output.shape[1:]
+        return _Reshape(layer.output.shape[1:], name=layer.name) if plain else layer
+
+    return keras.models.clone_model(network, clone_function=replaced)
 
 
 def _order_plainly(graph: onnx.GraphProto) -> None:
