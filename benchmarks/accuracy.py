@@ -52,7 +52,7 @@ ANSWERS = BENCHMARK / ".answers"
 CONTESTANTS = ("ours", "cnn5", "mel_lda", "whisper_base")
 OUT = ROOT / "metrics/benchmark.json"
 PANELS = ("panel_t_asterisk_to_tuxpaint", "panel_t_tuxpaint_to_asterisk")
-HEARD = ("demo20", "diphones20")
+HEARD = ("demo20", "diphones20", "mbrola20")
 AGAIN_CLIPS, FESTVOX_CLIPS = 2500, 300
 SAMPLES, SEED = 2000, 1
 log = logging.getLogger("accuracy")
@@ -74,13 +74,16 @@ def trained(make: Callable[[], Network | MelLda], corpora: dict[str, Clips], aga
     heard = joined(*(corpora[name].of(corpora[name].split == "train") for name in HEARD))
     tests = {name: clips.of(clips.split == "test") for name, clips in corpora.items() if "test" in clips.split}
 
-    def right(model: Network | MelLda, test: Clips) -> np.ndarray:
+    def right(model: Network | MelLda, name: str) -> np.ndarray:
+        test = tests[name]
         named: np.ndarray = answers(model.scores(test), model.languages, test) == test.language
+        each = ", ".join(f"{one} {named[test.language == one].mean():.2f}" for one in sorted(set(test.language)))
+        log.info("%s: %.3f of %d clips; %s", name, named.mean(), len(named), each)
         return named
 
     synthesised = make()
     synthesised.fit(heard, corpora["demo20"].of(corpora["demo20"].split == "validation"))
-    found = {f"synthetic:{name}" if name in PANELS else name: right(synthesised, test) for name, test in tests.items()}
+    found = {f"synthetic:{name}" if name in PANELS else name: right(synthesised, name) for name in tests}
     for name in PANELS:
         family = corpora[name].of(corpora[name].split == "train")
         draw = np.random.default_rng(SEED)
@@ -93,7 +96,7 @@ def trained(make: Callable[[], Network | MelLda], corpora: dict[str, Clips], aga
         some = draw.permutation(len(heard.language)) < again
         model = copy(synthesised)
         model.fit(joined(heard.of(some), family), family.of(np.zeros(len(family.language), bool)))
-        found[name] = right(model, tests[name])
+        found[name] = right(model, name)
     return found
 
 

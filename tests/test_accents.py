@@ -6,6 +6,8 @@ import csv
 import itertools
 import resource
 import shutil
+import struct
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 DATA = Path(__file__).resolve().parents[1] / "data"
 sys.path[:0] = [str(DATA / "demo"), str(DATA / "human")]
 
-from demo_corpus import accents, diphones, festival, speech  # noqa: E402
+from demo_corpus import accents, diphones, festival, mbrola, mbrola_voices, speech  # noqa: E402
 from demo_corpus.build import build  # noqa: E402
 from demo_corpus.effects import OUT_RATE_HZ  # noqa: E402
 from demo_corpus.errors import DemoError, DemoParamsError  # noqa: E402
@@ -165,6 +167,71 @@ def test_clip_number_i_has_the_same_diphone_voice_in_all_languages() -> None:
     assert len({(draw.voice.name, draw.hz, draw.size, draw.liveliness, draw.words_per_minute) for draw in drawn}) == 1
     groups = {festival.draw_diphone_voice("es", "train", i, params).variant for i in range(24)}
     assert len(groups) == len(diphones.VOICES)
+
+
+def voice_of_mbrola(path: Path, pairs: str, rate_hz: int, period: int, big: bool) -> Path:
+    """A voice's file up to where its sound begins: the head, then each pair of sounds."""
+    named = [pair.split("-") for pair in pairs.split()]
+    sizes = struct.pack("<HII", 0, 70000, 2) if big else struct.pack("<HI", 900, 2)
+    head = b"MBROLA2.060" + struct.pack("<H", len(named)) + sizes + struct.pack("<HBB", rate_hz, period, 1)
+    rows = [f"{a}\0{b}\0".encode() + struct.pack("<HBB", 7, 0, 97) for a, b in named]
+    path.write_bytes(head + b"".join(rows))
+    return path
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_voice_of_mbrola_tells_its_sounds_and_its_pitch(tmp_path: Path, big: bool) -> None:
+    path = voice_of_mbrola(tmp_path / "voice", "_-a a-tS tS-R R-e~ e~-_", 16000, 160, big)
+    voice = mbrola_voices.voice_file(path, "french")
+    assert voice.sounds == {"": "_", "a": "a", "tʃ": "tS", "ʁ": "R", "ɛ̃": "e~"}
+    assert (voice.hz, voice.rate_hz) == (100, 16000)
+    assert mbrola_voices.voice_file(path, "polish").sounds["ɛ̃"] == "e~"
+    greek = mbrola_voices.voice_file(voice_of_mbrola(tmp_path / "other", "S-N N-R", 16000, 160, big), "greek")
+    assert greek.sounds == {"": "_", "ts": "S", "ɾ": "R"}  # its N is none of ours
+    (tmp_path / "none").write_bytes(b"RIFF" + bytes(40))
+    with pytest.raises(ValueError, match="expected a voice of MBROLA"):
+        mbrola_voices.voice_file(tmp_path / "none", "")
+
+
+def test_half_of_mbrolas_clips_have_a_voice_of_their_language() -> None:
+    params = load_params(DATA / "benchmark/params.yaml", "mbrola20")
+    drawn = {
+        language: [mbrola.draw_mbrola_voice(language, "train", index, params) for index in range(120)]
+        for language in params.languages
+    }
+    for index in range(0, 120, 2):
+        assert len({draws[index].voice for draws in drawn.values()}) == 1
+    assert {draw.voice for draw in drawn["ru"]} == set(mbrola_voices.VOICES)
+    assert {draw.voice.language for draw in drawn["fr"][1::2]} == {"fr"}
+    assert all(
+        len({getattr(draws[5], key) for draws in drawn.values()}) == 1 for key in ("pitch", "size", "unevenness")
+    )
+
+
+def test_mbrola_without_its_packages_says_what_is_missing(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "demo/demo_corpus", tmp_path / "demo_corpus", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from demo_corpus.packages import unpacked; unpacked('mbrola')"
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "put data/human on PYTHONPATH" in done.stderr
+    environment["PYTHONPATH"] += f":{DATA / 'human'}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "DemoError: expected the program apt-get on PATH" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt-get and a network: 410 MB of Debian packages")
+def test_all_of_mbrolas_voices_say_a_language() -> None:
+    params = load_params(DATA / "benchmark/params.yaml", "mbrola20").model_copy(
+        update={"running_words_share": 0.0, "noise_share": 0.0, "clip_seconds": 6.0}
+    )
+    louder = []
+    for index in range(0, 2 * len(mbrola_voices.VOICES), 2):
+        samples, sounds = rendered("fr", "train", index, params)
+        vowels = levels_db(samples, sounds, vowels=True)
+        louder.append(np.median(vowels) - np.median(levels_db(samples, sounds, vowels=False)))
+        assert np.array_equal(samples, rendered("fr", "train", index, params)[0])
+    assert np.median(louder) > 20
 
 
 @pytest.mark.slow

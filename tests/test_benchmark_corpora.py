@@ -33,7 +33,8 @@ from human_corpus.sources import GROUPS, groups_of  # noqa: E402
 
 PARAMS = DATA / "benchmark" / "params.yaml"
 STAGES: dict[str, Any] = yaml.safe_load((DATA / "benchmark" / "dvc.yaml").read_text())["stages"]
-SYNTHETIC = ("demo20", "pico5", "diphones20")
+RECORDED_PEOPLE = ("diphones20", "mbrola20")
+SYNTHETIC = ("demo20", "pico5", *RECORDED_PEOPLE)
 PANELS = ("panel_t_asterisk_to_tuxpaint", "panel_t_tuxpaint_to_asterisk")
 
 needs_pico = pytest.mark.skipif(not importlib.util.find_spec("py_nanotts"), reason="needs the package py-nanotts")
@@ -45,8 +46,9 @@ def test_a_stage_tracks_all_that_makes_its_corpus(name: str) -> None:
     folder, package = ("demo", "demo_corpus") if name in SYNTHETIC else ("human", "human_corpus")
     modules = {f"../{folder}/{package}/{path.name}" for path in (DATA / folder / package).glob("*.py")}
     if folder == "demo":
-        modules |= {"../demo/demo_corpus/phrases", "../demo/demo_corpus/festival_packages.txt"}
-    if name == "diphones20":  # fetches Debian packages by data/human's code
+        modules |= {"../demo/demo_corpus/phrases"}
+        modules |= {f"../demo/demo_corpus/{engine}_packages.txt" for engine in ("festival", "mbrola")}
+    if name in RECORDED_PEOPLE:  # fetches Debian packages by data/human's code
         folder = "demo:../human"
         modules |= {
             f"../human/human_corpus/{module}.py" for module in ("__init__", "errors", "packages", "settings", "sources")
@@ -81,8 +83,9 @@ def test_what_pico_says_was_held_out_of_demo20_too() -> None:
     assert other.clips.train == other.clips.validation == 0
 
 
-def test_diphones_are_for_training_and_say_nothing_that_demo20_holds_out() -> None:
-    demo, diphones = (load_demo_params(PARAMS, name) for name in ("demo20", "diphones20"))
+@pytest.mark.parametrize("name", RECORDED_PEOPLE)
+def test_diphones_are_for_training_and_say_nothing_that_demo20_holds_out(name: str) -> None:
+    demo, diphones = (load_demo_params(PARAMS, section) for section in ("demo20", name))
     assert diphones.clips.validation == diphones.clips.test == 0
     held_out = ("languages", "seed", "text_shares", "voice_shares", "running_words_share")
     assert all(getattr(demo, key) == getattr(diphones, key) for key in held_out)

@@ -387,7 +387,8 @@ def _processes_with(setting: str) -> list[int]:
 def test_dvc_tracks_every_module_and_every_knob() -> None:
     stage = yaml.safe_load((DEMO / "dvc.yaml").read_text())["stages"]["demo_corpus"]
     modules = {f"demo_corpus/{path.name}" for path in (DEMO / "demo_corpus").glob("*.py")}
-    assert set(stage["deps"]) == modules | {"demo_corpus/phrases", "demo_corpus/festival_packages.txt"}
+    lists = {f"demo_corpus/{engine}_packages.txt" for engine in ("festival", "mbrola")}
+    assert set(stage["deps"]) == modules | lists | {"demo_corpus/phrases"}
     assert set(stage["params"]) == set(DemoParams.model_fields)
     assert stage["outs"] == ["clips"]
 

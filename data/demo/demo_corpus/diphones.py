@@ -1,4 +1,4 @@
-"""The sounds that Festival's diphone voices have, and what stands for those that they lack. Sounds are IPA.
+"""The sounds that Festival's diphone voices have, and what stands for those that a voice lacks. Sounds are IPA.
 
 A diphone voice is a recorded person: each pair of sounds of one language, cut out and joined anew. Here all voices say
 all languages, each with the sounds of its own, so that the voice says nothing of the language; the accent is strong.
@@ -62,13 +62,14 @@ _INSTEAD = {
     "y": "i u", "ø": "ɛ e o", "ɨ": "i u", "ɯ": "ɨ u", "ʉ": "y u", "ə": "ɛ e a", "ɛ": "e", "e": "ɛ", "ɔ": "o", "o": "ɔ",
     "ɑ": "a", "a": "ɑ ʌ", "æ": "ɛ e", "ɐ": "a ʌ ə", "ʌ": "a ə", "ɒ": "ɔ o", "ɪ": "i", "ʊ": "u", "ʏ": "y", "œ": "ø",
     "ɜ": "ə", "ɵ": "ø", "ε": "ɛ",
-    "θ": "s", "ð": "d", "x": "h k", "χ": "x", "ç": "ʃ", "ɣ": "g", "ɡ": "g", "β": "v", "ɲ": "n+j", "ʎ": "l+j", "ŋ": "n",
-    "ɱ": "m", "ɳ": "n", "ʈ": "t", "ɖ": "d", "ʁ": "r ɹ", "r": "ɾ ɹ", "ɾ": "r", "ɹ": "r", "ɫ": "l", "ɭ": "l", "ɬ": "l",
-    "ʋ": "v", "ts": "t+s", "tʃ": "t+ʃ", "tɕ": "tʃ", "tʂ": "tʃ", "dʒ": "d+ʒ", "dz": "d+z", "dʑ": "dʒ", "ɕ": "ʃ",
-    "ʑ": "ʒ",
-    "ʂ": "ʃ", "ʐ": "ʒ", "ɧ": "ʃ", "ʃ": "s", "ʒ": "z", "z": "s", "c": "t+j", "ɟ": "d+j", "ʲ": "j", "h": "x", "ɦ": "h",
+    "θ": "s", "ð": "d", "x": "h ʁ k", "χ": "x", "ç": "ʃ", "ɣ": "g", "ɡ": "g", "β": "v", "ɲ": "n+j", "ʎ": "l+j",
+    "ŋ": "n", "ɱ": "m", "ɳ": "n", "ʈ": "t", "ɖ": "d", "ʁ": "r ɹ", "r": "ɾ ɹ ʁ", "ɾ": "r", "ɹ": "r", "ɫ": "l", "ɭ": "l",
+    "ɬ": "l", "ʋ": "v", "ts": "t+s", "tʃ": "t+ʃ", "tɕ": "tʃ", "tʂ": "tʃ", "dʒ": "d+ʒ", "dz": "d+z", "dʑ": "dʒ",
+    "ɕ": "ʃ", "ʑ": "ʒ", "ʂ": "ʃ", "ʐ": "ʒ", "ɧ": "ʃ", "ʃ": "s", "ʒ": "z", "z": "s", "c": "t+j", "ɟ": "d+j",
+    "ʲ": "j", "h": "x", "ɦ": "h",
     "w": "v u", "v": "w", "j": "i", "ʝ": "j", "ɥ": "j", "q": "k", "g": "k", "b": "p", "d": "t", "f": "v",
     "tʲ": "c", "dʲ": "ɟ", "nʲ": "ɲ", "lʲ": "ʎ",
+    "ɑ̃": "ã", "ɐ̃": "ã ɑ̃", "ã": "ɑ̃ ɐ̃", "ɛ̃": "ẽ", "ẽ": "ɛ̃", "ɔ̃": "õ", "õ": "ɔ̃", "œ̃": "ɛ̃ ẽ",
 }  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def said_as(sound: str, has: dict[str, str]) -> tuple[str, ...]:
     length = 2 if sound.startswith(_AFFRICATES) else 1
     first, rest = sound[:length], sound[length:]
     if rest[:1] == _NASAL:
-        return (*_one(first, has), *_one("n", has))
+        return _one(f"{first}{_NASAL}", has) or (*_one(first, has), *_one("n", has))
     if rest[:1] == "ʲ":
         soft = _one(f"{first}ʲ", has)
         return soft or (*_one(first, has), *_one("j", has))

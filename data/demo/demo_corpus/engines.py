@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from demo_corpus import festival, pico, speech, voices
+from demo_corpus import festival, mbrola, pico, speech, voices
 from demo_corpus.settings import DemoParams
 
 
@@ -19,6 +19,7 @@ class Engine(NamedTuple):
 _ENGINES = {
     "espeak": Engine(voices.draw_voice, speech.say),
     "festival": Engine(festival.draw_diphone_voice, festival.say),
+    "mbrola": Engine(mbrola.draw_mbrola_voice, mbrola.say),
     "pico": Engine(pico.draw_pico_voice, pico.say),
 }
 

@@ -1,16 +1,13 @@
 """Festival's diphone voices, a third engine: twelve recorded people (ten of them different) say all languages.
 
-eSpeak reads the text and says when each sound begins; a diphone voice says these sounds at these times, with a melody
-of our own. So the sound is a person's and the reading eSpeak's. It is for training: what all twelve have of another
-language is an accent. Festival and its voices are Debian packages, fetched and unpacked here without root.
+They read as reading.py says. It is for training: what all twelve have of another language is an accent. Festival and
+its voices are Debian packages, fetched and unpacked here without root.
 """
 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -20,19 +17,16 @@ import numpy as np
 import soundfile
 import soxr
 
-from demo_corpus import speech
-from demo_corpus.diphones import PAUSE, VOICES, Voice, said_as
-from demo_corpus.errors import DemoError, EngineCrashError
+from demo_corpus import reading, speech
+from demo_corpus.diphones import VOICES, Voice
+from demo_corpus.errors import EngineCrashError
+from demo_corpus.packages import unpacked
 from demo_corpus.settings import DemoParams, generator
 from demo_corpus.voices import VoiceDraw, draw_voice
 
-CACHE = Path(__file__).resolve().parents[1] / ".festival"
 PITCH = (-0.2, 0.22)  # of the voice's own, in the logarithm
 LIVELINESS = (0.05, 0.25)  # how far stress raises the pitch
 SPEAKER_SIZE = (0.88, 1.15)
-READ_MORE = 1.3  # than is said: what no sound of the voice stands for is left out
-SHORTEST_SECONDS, SHORTEST_PAUSE_SECONDS = 0.03, 0.04
-DECLINATION, DECLINATION_SECONDS = 0.15, 3.0  # the pitch falls by so much, over so long a phrase
 
 
 @dataclass(frozen=True)
@@ -77,8 +71,9 @@ def say(text: str, draw: DiphoneDraw, seconds: float, noise_seed: int, scratch: 
 
     Raises: DemoError where Festival cannot be had; EngineCrashError where it says nothing.
     """
-    read = speech.say(text, draw.reader, READ_MORE * seconds * draw.reader.size, noise_seed, scratch)
-    segments, sounds = _segments(read, draw, seconds, np.random.default_rng(noise_seed))
+    manner = reading.Manner(draw.hz, draw.liveliness, draw.size, stressed=draw.voice.stressed)
+    read = reading.read(text, draw.reader, draw.voice.sounds, manner, seconds, noise_seed, scratch)
+    segments = " ".join(map(_scheme, read.segments))
     with tempfile.TemporaryDirectory(prefix="festival-", dir=scratch) as folder:
         path = Path(folder) / "said.wav"
         _ask(
@@ -90,42 +85,15 @@ def say(text: str, draw: DiphoneDraw, seconds: float, noise_seed: int, scratch: 
         samples, rate_hz = soundfile.read(path, dtype="float32")
     samples = soxr.resample(samples, rate_hz, speech.RATE_HZ)[: int(seconds * speech.RATE_HZ)]
     samples *= 0.9 / max(1e-6, float(np.abs(samples).max()))
-    return speech.Speech(np.rint(samples * 32767).astype("<i2"), sounds)
+    return speech.Speech(np.rint(samples * 32767).astype("<i2"), read.sounds)
 
 
-def _segments(
-    read: speech.Speech, draw: DiphoneDraw, seconds: float, random: np.random.Generator
-) -> tuple[str, tuple[tuple[float, str], ...]]:
-    """Festival's segments, "(name seconds (place hertz))", and where each sound of them begins."""
-    has, hz = draw.voice.sounds, draw.hz
-    segments = [f"({has[PAUSE]} 0.05)"]
-    sounds: list[tuple[float, str]] = [(0.0, PAUSE)]
-    now, phrase_began = 0.05, 0.05
-    ends = [*(begin for begin, _ in read.sounds[1:]), len(read.samples) / speech.RATE_HZ]
-    for (begin, sound), end in zip(read.sounds, ends, strict=True):
-        lasts = (end - begin) / draw.reader.size
-        parts = said_as(sound, has)
-        if not sound and lasts >= SHORTEST_PAUSE_SECONDS:
-            parts, phrase_began = (PAUSE,), now + lasts
-        for part in parts:
-            length = max(SHORTEST_SECONDS, lasts / len(parts) * float(np.exp(random.normal(0, 0.08))))
-            if now >= seconds:
-                break
-            name, melody = has[part], ""
-            if part[:1] in _VOWELS:
-                raised = draw.liveliness * (0.6 if "ˈ" in sound else -0.1) + random.normal(0, 0.03)
-                fallen = DECLINATION * min((now - phrase_began) / DECLINATION_SECONDS, 1.0)
-                melody = f" ({length / 2:.3f} {hz * (1 + raised) * (1 - fallen):.0f})"
-                name += draw.voice.stressed if "ˈ" in sound else ""
-            segments.append(f"({name} {length:.3f}{melody})")
-            sounds.append((now, part))
-            now += length
-    segments.append(f"({has[PAUSE]} 0.05)")
-    sounds.append((now, PAUSE))
-    return " ".join(segments), tuple(sounds)
+def _scheme(segment: reading.Segment) -> str:
+    """As Festival reads it: "(name seconds (place hertz))"."""
+    melody = f" ({segment.seconds / 2:.3f} {segment.hz:.0f})" if segment.hz else ""
+    return f"({segment.name} {segment.seconds:.3f}{melody})"
 
 
-_VOWELS = frozenset("aeiouyøɛɔəæɑʌ")
 _current: list[subprocess.Popen[str]] = []
 
 
@@ -158,7 +126,7 @@ atexit.register(stop)
 
 
 def _start() -> subprocess.Popen[str]:
-    root = _unpacked()
+    root = unpacked("festival")
     triplets = sorted(path.parent for path in root.glob("usr/lib/*/libestools.so*"))
     library = triplets[0] if triplets else root / "usr/lib"
     folders = [library, library / "pulseaudio", root / "lib" / library.name]
@@ -175,32 +143,3 @@ def _start() -> subprocess.Popen[str]:
     told = " ".join(f'(set! {name} "{path}")' for name, path in places.items())
     festival.stdin.write(f'{told} (set! load-path (cons libdir nil)) (load "{data}/init.scm")\n')  # type: ignore[union-attr]
     return festival
-
-
-def _unpacked() -> Path:
-    """The folder that the packages are unpacked in; whoever comes first unpacks them, the others wait."""
-    try:
-        from human_corpus.errors import HumanCorpusError
-        from human_corpus.packages import fetch, unpack
-        from human_corpus.sources import Package
-    except ImportError as error:
-        raise DemoError(
-            "`engine: festival` fetches packages by data/human's code; put data/human on PYTHONPATH."
-        ) from error
-    root = CACHE / "root"
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if root.is_dir():
-            return root
-        unfinished = CACHE / "root.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
-            for line in Path(__file__).with_name("festival_packages.txt").read_text(encoding="utf-8").splitlines():
-                if line and not line.startswith("#"):
-                    name, version, digest = line.split()
-                    unpack(fetch(Package(name, version, digest.strip("-")), CACHE / "packages"), unfinished)
-        except HumanCorpusError as error:
-            raise DemoError(str(error)) from error
-        unfinished.rename(root)
-    return root

@@ -53,8 +53,8 @@ class DemoParams(BaseModel):
 
     languages: tuple[Language, ...] = Field(min_length=1, description="ISO 639-1 codes; see texts.FAKER_LOCALES")
     clips: ClipCounts = Field(description="clips per language and split")
-    engine: Literal["espeak", "festival", "pico"] = Field(
-        description="the synthesiser; festival: recorded people, Debian packages; pico: five languages, py-nanotts"
+    engine: Literal["espeak", "festival", "mbrola", "pico"] = Field(
+        description="the synthesiser; festival, mbrola: recorded people, from Debian; pico: five languages, py-nanotts"
     )
     voice_shares: HeldOut = Field(description="share of the voices held out; training has the rest")
     text_shares: HeldOut = Field(description="share of the texts' items held out; training has the rest")

@@ -101,28 +101,27 @@ def _in_file_names(version: str) -> str:
 def _download(apt: str, package: Package, folder: Path, cache: Path) -> Path:
     """The machine's own package lists first; where they are missing or old, lists of our own, which need no root."""
     lists = cache.parent / "apt"
-    (lists / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    for name in ("lists", package.component):
+        (lists / name / "partial").mkdir(parents=True, exist_ok=True)
     (lists / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    own_cache = ["-o", f"Dir::Cache={(lists / 'cache').absolute()}"]
-    own_lists = [*own_cache, "-o", f"Dir::State::Lists={(lists / 'lists').absolute()}"]
-    command = [
-        apt,
-        "-q",
-        "-o",
-        "APT::Sandbox::User=",
-        "-o",
-        "Acquire::Retries=2",
-        "-o",
-        "Acquire::http::Timeout=30",
-    ]
+    apt_here: tuple[str, ...] = (
+        apt, "-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30",
+        "-o", f"Dir::Cache={(lists / 'cache').absolute()}",
+    )  # fmt: skip
+    apt_own: tuple[str, ...] = (*apt_here, "-o", f"Dir::State::Lists={(lists / 'lists').absolute()}")
     log.info("fetching %s ...", package.name)
     faults: list[str] = []
-    for attempt in (own_cache, own_lists):
-        if attempt is own_lists:
-            log.info("no luck with this machine's package lists (%s); fetching lists of our own", _cause(faults))
-            faults.append(_last_line(_run([*command, *own_lists, "update"], DOWNLOAD_SECONDS, folder).stderr))
+    # what is not in main, most machines' lists lack
+    for command in (apt_here, apt_own) if package.component == "main" else (apt_own,):
+        if command is apt_own:
+            if faults:
+                log.info("no luck with this machine's package lists (%s); fetching lists of our own", _cause(faults))
+            faults.append(_updated(apt_own, folder))
+            if package.component != "main":
+                command = (*apt_own, *_sources_with(package.component, apt_own, lists))
+                faults.append(_updated(command, folder))
         for wanted in (f"{package.name}={package.version}", package.name):
-            done = _run([*command, *attempt, "download", wanted], DOWNLOAD_SECONDS, folder)
+            done = _run([*command, "download", wanted], DOWNLOAD_SECONDS, folder)
             found = sorted(folder.glob(f"{package.name}_*.deb"))
             if done.returncode == 0 and found:
                 return found[0]
@@ -130,6 +129,38 @@ def _download(apt: str, package: Package, folder: Path, cache: Path) -> Path:
     raise PackageError(
         f"apt-get could not fetch {package.name}: {_cause(faults)}. Is there a network? {HINT[0].upper()}{HINT[1:]}"
     )
+
+
+_up_to_date: set[tuple[str, ...]] = set()
+
+
+def _updated(command: tuple[str, ...], folder: Path) -> str:
+    """Fetches lists of our own, once for all packages; returns apt's fault, if there is one."""
+    if command in _up_to_date:
+        return ""
+    fault = _last_line(_run([*command, "update"], DOWNLOAD_SECONDS, folder).stderr)
+    if not fault:
+        _up_to_date.add(command)
+    return fault
+
+
+def _sources_with(component: str, apt: tuple[str, ...], lists: Path) -> list[str]:
+    """Options that let apt read one component of the machine's own Debian, which its sources may leave out."""
+    wanted = ["--format", "$(ORIGIN) $(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+    rows = [line.split() for line in _run([*apt, "indextargets", *wanted], UNPACK_SECONDS).stdout.splitlines()]
+    lines = {f"deb {row[1]} {row[2]} {component}" for row in rows if row[:1] == ["Debian"] and row[3:] == ["main"]}
+    if not lines:
+        return []
+    path = lists / f"{component}.list"
+    path.write_text("\n".join(sorted(lines)) + "\n", encoding="utf-8")
+    return [
+        "-o",
+        f"Dir::Etc::SourceList={path.absolute()}",
+        "-o",
+        "Dir::Etc::SourceParts=-",
+        "-o",
+        f"Dir::State::Lists={(lists / component).absolute()}",
+    ]
 
 
 def _cause(faults: list[str]) -> str:

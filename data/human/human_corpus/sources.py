@@ -21,11 +21,13 @@ class Package:
     """A Debian package, and the version that the README's counts were taken from (Debian 12).
 
     sha256 : of the .deb file of that version; "" where it differs by architecture, then apt's own check has to do.
+    component : of Debian; not all machines have contrib and non-free among their sources.
     """
 
     name: str
     version: str
     sha256: str
+    component: str = "main"
 
 
 @dataclass(frozen=True)
