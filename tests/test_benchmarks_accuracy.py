@@ -53,6 +53,19 @@ def test_a_contestant_that_was_trained_on_other_clips_is_said_to_be(tmp_path: Pa
     assert "<sub>7 training clips a language, 2 epochs; `cnn5`: 3 clips a language</sub>" in benchmark_table(path)
 
 
+def test_whispers_numbers_stay_where_it_was_not_run_on_the_same_test_again(tmp_path: Path) -> None:
+    before = accuracy.table({"ours": answered(0.9) | {"commit": "first"}, "whisper_base": answered(0.8)})
+    before["pico5"]["n_clips"] = 41
+    table = accuracy.table({"ours": answered(0.7)}, before)
+    assert (table["demo20"]["whisper_base"], table["pico5"]["whisper_base"]) == (0.8, None)
+    assert table["whisper_base_of_commit"] == "first"
+    (tmp_path / "benchmark.json").write_text(json.dumps(table))
+    benchmark_table = runpy.run_path(str(accuracy.ROOT / "docs/fill_results.py"))["benchmark_table"]
+    assert "Whisper base: the same test clips, at first" in benchmark_table(tmp_path / "benchmark.json")
+    assert accuracy.table({"ours": answered(0.7)}, table)["whisper_base_of_commit"] == "first"
+    assert "whisper_base_of_commit" not in accuracy.table({"ours": answered(0.7), "whisper_base": answered(1)}, table)
+
+
 def test_a_closed_set_is_the_tests_languages_only() -> None:
     text = np.array(["es", "fr"])
     clips = Clips(np.zeros((2, 4, 4), np.uint8), np.arange(2), np.zeros((2, 4), np.uint8), *[text] * 5)
