@@ -6,6 +6,7 @@
 Four test sets, none of which any model has learned from:
 
 - demo20   twenty languages of eSpeak, voices and texts unheard; training has accents, and recorded people's diphones
+           (diphones20, mbrola20)
 - pico5    another synthesiser, SVOX Pico, five of these languages, closed set
 - panel_t_asterisk_to_tuxpaint, panel_t_tuxpaint_to_asterisk   people: Spanish, French, Russian, closed set; training
            goes on from the synthesised corpus with it and the other family of recordings, no source of the test's,
@@ -49,7 +50,8 @@ from benchmarks.accuracy_corpora import (  # noqa: E402
 from stages.pipeline.params import load_params  # noqa: E402
 
 ANSWERS = BENCHMARK / ".answers"
-CONTESTANTS = ("ours", "cnn5", "mel_lda", "whisper_base")
+LADDER = ("mel_lda", "cnn5", "whisper_base")
+CONTESTANTS = ("ours", *LADDER)
 OUT = ROOT / "metrics/benchmark.json"
 PANELS = ("panel_t_asterisk_to_tuxpaint", "panel_t_tuxpaint_to_asterisk")
 HEARD = ("demo20", "diphones20", "mbrola20")
@@ -149,7 +151,8 @@ def keep_answers(
 def table(answered: dict[str, dict[str, Any]], before: dict[str, Any] | None = None) -> dict[str, Any]:
     """metrics/benchmark.json from the contestants' answers; null where one has none.
 
-    before : the last one. Whisper learns nothing here, so where it has no answers its numbers on the same tests stay.
+    before : the last one. Of a contestant that was not run since, its numbers on the same tests stay, and their commit
+        is told.
     """
     from stages.learning.metrics import bootstrap_accuracy
 
@@ -165,13 +168,14 @@ def table(answered: dict[str, dict[str, Any]], before: dict[str, Any] | None = N
         }  # fmt: skip
         out[name] = {key: round(value, 4) for key, value in numbers.items()}
         out[name] |= {"n_clips": len(group), "n_groups": len(set(group))}
-        for key in ("mel_lda", "cnn5", "whisper_base"):
+        for key in LADDER:
             out[name][key] = round(float(right[key].mean()), 4) if key in right else None
         earlier = before.get(name, {})
         same_test = all(earlier.get(key) == out[name][key] for key in ("n_clips", "n_groups", "chance"))
-        if "whisper_base" not in answered and same_test and earlier.get("whisper_base") is not None:
-            out[name]["whisper_base"] = earlier["whisper_base"]
-            kept["whisper_base_of_commit"] = before.get("whisper_base_of_commit", before["commit"])
+        for key in LADDER:
+            if same_test and key not in answered and earlier.get(key) is not None:
+                out[name][key] = earlier[key]
+                kept[key] = before.get("of_earlier_commits", {}).get(key, before["commit"])
         if name in PANELS:
             out[name]["from_synthesised_sound_alone"] = {
                 key: round(float(np.mean(values["right"][f"synthetic:{name}"])), 4)
@@ -182,7 +186,8 @@ def table(answered: dict[str, dict[str, Any]], before: dict[str, Any] | None = N
     # a contestant may have been trained in an earlier call, and on other clips than ours: then that is said
     clips = {name: answered[name]["train_clips_per_language"] for name in ("cnn5", "mel_lda") if name in answered}
     others = {name: n for name, n in clips.items() if n != ours["train_clips_per_language"]}
-    return out | of_training | kept | ({"trained_on_other_clips_per_language": others} if others else {})
+    of_training |= {"of_earlier_commits": kept} if kept else {}
+    return out | of_training | ({"trained_on_other_clips_per_language": others} if others else {})
 
 
 def main() -> None:

@@ -61,8 +61,8 @@ def benchmark_table(path: Path = BENCHMARK) -> str:
     clips, epochs = values["train_clips_per_language"], values["epochs"]
     others = values.get("trained_on_other_clips_per_language", {})
     others_text = "".join(f"; {dict(_LADDER)[name]}: {n:,} clips a language" for name, n in others.items())
-    if "whisper_base_of_commit" in values:
-        others_text += f"; Whisper base: the same test clips, at {values['whisper_base_of_commit']}"
+    kept = values.get("of_earlier_commits", {})
+    others_text += "".join(f"; {dict(_LADDER)[name]}: as measured at {commit}" for name, commit in kept.items())
     return f"{text}\n<sub>{clips:,} training clips a language, {epochs} epochs{others_text}</sub>\n"
 
 
