@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soxr
@@ -88,14 +89,22 @@ def say(text: str, draw: MbrolaDraw, seconds: float, noise_seed: int, scratch: s
         f"{segment.name} {1000 * segment.seconds:.0f}" + (f" 50 {segment.hz:.0f}" if segment.hz else "")
         for segment in read.segments
     )
-    # -e: a pair of sounds that the voice lacks is joined without a transition
-    done = subprocess.run(
-        [root / "usr/bin/mbrola", "-e", path, "-", "-.raw"],
-        input="\n".join(lines).encode("latin-1") + b"\n", capture_output=True, check=False, timeout=SECONDS_TO_SAY,
-    )  # fmt: skip
-    samples = np.frombuffer(done.stdout[: len(done.stdout) // 2 * 2], "<i2").astype(np.float32) / 2**15
-    if done.returncode or not samples.any():
+    samples = _spoken(root / "usr/bin/mbrola", path, "\n".join(lines) + "\n")
+    if not samples.any():
         raise EngineCrashError(f"expected {draw.name} to say {text[:60]!r}, received no sound.")
     samples = soxr.resample(samples, voice.rate_hz, speech.RATE_HZ)[: int(seconds * speech.RATE_HZ)]
     samples *= 0.9 / float(np.abs(samples).max())
     return speech.Speech(np.rint(samples * 32767).astype("<i2"), read.sounds)
+
+
+def _spoken(program: Path, voice: Path, sounds: str) -> np.ndarray:
+    """What MBROLA says, float32 at the voice's rate; nothing where it fails."""
+    # -e: a pair of sounds that the voice lacks is joined without a transition
+    command: list[str | Path] = [program, "-e", voice, "-", "-.raw"]
+    try:
+        done = subprocess.run(
+            command, input=sounds.encode("latin-1"), capture_output=True, check=True, timeout=SECONDS_TO_SAY
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return np.zeros(0, np.float32)
+    return np.frombuffer(done.stdout[: len(done.stdout) // 2 * 2], "<i2").astype(np.float32) / 2**15
