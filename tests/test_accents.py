@@ -18,7 +18,7 @@ import pytest
 DATA = Path(__file__).resolve().parents[1] / "data"
 sys.path[:0] = [str(DATA / "demo"), str(DATA / "human")]
 
-from demo_corpus import accents, diphones, festival, mbrola, mbrola_voices, speech  # noqa: E402
+from demo_corpus import accents, diphones, festival, mbrola, mbrola_voices, reading, speech  # noqa: E402
 from demo_corpus.build import build  # noqa: E402
 from demo_corpus.effects import OUT_RATE_HZ  # noqa: E402
 from demo_corpus.errors import DemoError, DemoParamsError  # noqa: E402
@@ -167,6 +167,16 @@ def test_clip_number_i_has_the_same_diphone_voice_in_all_languages() -> None:
     assert len({(draw.voice.name, draw.hz, draw.size, draw.liveliness, draw.words_per_minute) for draw in drawn}) == 1
     groups = {festival.draw_diphone_voice("es", "train", i, params).variant for i in range(24)}
     assert len(groups) == len(diphones.VOICES)
+
+
+def test_a_diphone_voice_keeps_its_readers_tempo() -> None:
+    """The samples of a reader are to be played `size` times as fast, and so long his sounds last."""
+    reader = draw_voice("it", "train", 3, PARAMS)
+    assert abs(reader.size - 1) > 0.05
+    manner = reading.Manner(hz=100, liveliness=0.1, faster=reader.size)
+    said = reading.read("La casa è grande e bella.", reader, diphones.ITALIAN, manner, 20.0, 1)
+    alone = speech.say("La casa è grande e bella.", reader, 20.0, 1)
+    assert said.sounds[-1][0] == pytest.approx(len(alone.samples) / speech.RATE_HZ / reader.size, rel=0.08)
 
 
 def voice_of_mbrola(path: Path, pairs: str, rate_hz: int, period: int, big: bool) -> Path:

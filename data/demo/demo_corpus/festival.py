@@ -71,7 +71,7 @@ def say(text: str, draw: DiphoneDraw, seconds: float, noise_seed: int, scratch: 
 
     Raises: DemoError where Festival cannot be had; EngineCrashError where it says nothing.
     """
-    manner = reading.Manner(draw.hz, draw.liveliness, draw.size, stressed=draw.voice.stressed)
+    manner = reading.Manner(draw.hz, draw.liveliness, draw.reader.size, stressed=draw.voice.stressed)
     read = reading.read(text, draw.reader, draw.voice.sounds, manner, seconds, noise_seed, scratch)
     segments = " ".join(map(_scheme, read.segments))
     with tempfile.TemporaryDirectory(prefix="festival-", dir=scratch) as folder:

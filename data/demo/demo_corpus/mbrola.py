@@ -81,6 +81,7 @@ def say(text: str, draw: MbrolaDraw, seconds: float, noise_seed: int, scratch: s
     name = draw.voice.name.removeprefix("mbrola-")
     path = root / "usr/share/mbrola" / name / name
     voice = voice_file(path, draw.voice.family)
+    # the speaker's size and the reader's are drawn apart: the tempo varies by up to a third besides
     manner = reading.Manner(
         voice.hz * float(np.exp(draw.pitch)), draw.liveliness, draw.size, draw.unevenness, draw.vowel_length
     )

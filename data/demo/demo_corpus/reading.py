@@ -25,7 +25,7 @@ class Manner(NamedTuple):
 
     hz : the pitch that the melody is about
     liveliness : how far stress raises it
-    size : of the speaker, see voices.VoiceDraw
+    faster : than in eSpeak's samples, so many times; its reader's size makes it the reader's tempo
     unevenness : of the sounds' lengths, in the logarithm
     vowel_length : vowels last so many times as long as eSpeak's
     stressed : what marks a stressed vowel's name
@@ -33,7 +33,7 @@ class Manner(NamedTuple):
 
     hz: float
     liveliness: float
-    size: float
+    faster: float
     unevenness: float = 0.08
     vowel_length: float = 1.0
     stressed: str = ""
@@ -65,15 +65,15 @@ def read(
     scratch: str | None = None,
 ) -> Read:
     """At most `seconds` of `text`, in the sounds of a voice: IPA -> its own names."""
-    enough = READ_MORE / min(1.0, manner.vowel_length) * seconds
-    said = speech.say(text, reader, enough * reader.size, noise_seed, scratch)
+    enough = READ_MORE / min(1.0, manner.vowel_length) * seconds * max(reader.size, manner.faster)
+    said = speech.say(text, reader, enough, noise_seed, scratch)
     random = np.random.default_rng(noise_seed)
     segments = [Segment(has[PAUSE], 0.05)]
     sounds: list[tuple[float, str]] = [(0.0, PAUSE)]
     now, phrase_began = 0.05, 0.05
     ends = [*(begin for begin, _ in said.sounds[1:]), len(said.samples) / speech.RATE_HZ]
     for (begin, sound), end in zip(said.sounds, ends, strict=True):
-        lasts = (end - begin) / manner.size
+        lasts = (end - begin) / manner.faster
         parts = said_as(sound, has)
         if not sound and lasts >= SHORTEST_PAUSE_SECONDS:
             parts, phrase_began = (PAUSE,), now + lasts
