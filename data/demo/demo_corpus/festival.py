@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from demo_corpus import reading, speech
 from demo_corpus.diphones import VOICES, Voice
@@ -83,9 +82,7 @@ def say(text: str, draw: DiphoneDraw, seconds: float, noise_seed: int, scratch: 
         if not path.is_file():
             raise EngineCrashError(f"expected {draw.name} to say {text[:60]!r}, received no sound.")
         samples, rate_hz = soundfile.read(path, dtype="float32")
-    samples = soxr.resample(samples, rate_hz, speech.RATE_HZ)[: int(seconds * speech.RATE_HZ)]
-    samples *= 0.9 / max(1e-6, float(np.abs(samples).max()))
-    return speech.Speech(np.rint(samples * 32767).astype("<i2"), read.sounds)
+    return read.spoken(samples, rate_hz, seconds)
 
 
 def _scheme(segment: reading.Segment) -> str:

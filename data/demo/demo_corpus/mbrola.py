@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soxr
 
 from demo_corpus import reading, speech
 from demo_corpus.errors import EngineCrashError
@@ -45,11 +44,11 @@ class MbrolaDraw:
     @property
     def variant(self) -> str:
         """The clip's group: "mbrola-fr1"."""
-        return self.voice.name
+        return f"mbrola-{self.voice.name}"
 
     @property
     def name(self) -> str:
-        return self.voice.name
+        return f"MBROLA's {self.voice.name}"
 
     @property
     def words_per_minute(self) -> float:
@@ -78,8 +77,7 @@ def say(text: str, draw: MbrolaDraw, seconds: float, noise_seed: int, scratch: s
     Raises: DemoError where MBROLA cannot be had; EngineCrashError where it says nothing.
     """
     root = unpacked("mbrola")
-    name = draw.voice.name.removeprefix("mbrola-")
-    path = root / "usr/share/mbrola" / name / name
+    path = root / "usr/share/mbrola" / draw.voice.name / draw.voice.name
     voice = voice_file(path, draw.voice.family)
     # the speaker's size and the reader's are drawn apart: the tempo varies by up to a third besides
     manner = reading.Manner(
@@ -93,9 +91,7 @@ def say(text: str, draw: MbrolaDraw, seconds: float, noise_seed: int, scratch: s
     samples = _spoken(root / "usr/bin/mbrola", path, "\n".join(lines) + "\n")
     if not samples.any():
         raise EngineCrashError(f"expected {draw.name} to say {text[:60]!r}, received no sound.")
-    samples = soxr.resample(samples, voice.rate_hz, speech.RATE_HZ)[: int(seconds * speech.RATE_HZ)]
-    samples *= 0.9 / float(np.abs(samples).max())
-    return speech.Speech(np.rint(samples * 32767).astype("<i2"), read.sounds)
+    return read.spoken(samples, voice.rate_hz, seconds)
 
 
 def _spoken(program: Path, voice: Path, sounds: str) -> np.ndarray:

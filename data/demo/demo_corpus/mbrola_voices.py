@@ -17,7 +17,7 @@ _HEADER = struct.Struct("<6s5sHH")  # "MBROLA", version, diphones, size of the p
 
 
 class MbrolaVoice(NamedTuple):
-    """name : the package's, "mbrola-fr1"; language : the one that it was recorded for, "" where none is ours."""
+    """name : MBROLA's, "fr1"; language : the one that it was recorded for, "" where none is ours."""
 
     name: str
     language: str
@@ -77,9 +77,7 @@ _VOICES = (
     ("tr", "turkish", "tr1 tr2"), ("cs", "", "cz2"), ("", "", "cr1 af1 ic1"), ("", "indonesian", "id1"),
     ("", "persian", "ir1"), ("", "hebrew", "hb2"), ("", "lithuanian", "lt1 lt2"),
 )  # fmt: skip
-VOICES = tuple(
-    MbrolaVoice(f"mbrola-{name}", language, family) for language, family, names in _VOICES for name in names.split()
-)
+VOICES = tuple(MbrolaVoice(name, language, family) for language, family, names in _VOICES for name in names.split())
 
 
 class VoiceFile(NamedTuple):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import soxr
 
 from demo_corpus import speech
 from demo_corpus.diphones import PAUSE, said_as
@@ -53,6 +54,12 @@ class Read:
 
     segments: tuple[Segment, ...]
     sounds: tuple[tuple[float, str], ...]
+
+    def spoken(self, samples: np.ndarray, rate_hz: int, seconds: float) -> speech.Speech:
+        """It as a voice has said it, at most `seconds` of it, as loud as eSpeak. samples : float32, (samples,)"""
+        samples = soxr.resample(samples, rate_hz, speech.RATE_HZ)[: int(seconds * speech.RATE_HZ)]
+        samples *= 0.9 / max(1e-6, float(np.abs(samples).max()))
+        return speech.Speech(np.rint(samples * 32767).astype("<i2"), self.sounds)
 
 
 def read(

@@ -101,14 +101,14 @@ def _in_file_names(version: str) -> str:
 def _download(apt: str, package: Package, folder: Path, cache: Path) -> Path:
     """The machine's own package lists first; where they are missing or old, lists of our own, which need no root."""
     lists = cache.parent / "apt"
-    for name in ("lists", package.component):
+    for name in ("main", package.component):
         (lists / name / "partial").mkdir(parents=True, exist_ok=True)
     (lists / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     apt_here: tuple[str, ...] = (
         apt, "-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30",
         "-o", f"Dir::Cache={(lists / 'cache').absolute()}",
     )  # fmt: skip
-    apt_own: tuple[str, ...] = (*apt_here, "-o", f"Dir::State::Lists={(lists / 'lists').absolute()}")
+    apt_own: tuple[str, ...] = (*apt_here, "-o", f"Dir::State::Lists={(lists / 'main').absolute()}")
     log.info("fetching %s ...", package.name)
     faults: list[str] = []
     # what is not in main, most machines' lists lack
